@@ -1,0 +1,412 @@
+//! The files of an agent's folder that have a form: `ash.toml`, which is Ash's own, and
+//! `.claude/settings.json` and `.mcp.json`, which the runtime reads.
+//!
+//! Of the runtime's files only what Ash knows is checked, and that lightly: the runtime ignores
+//! what it does not understand, and the author would wonder why a setting has no effect. What is
+//! unknown here passes, as the runtime may be newer.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::marker::PhantomData;
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny};
+use toml::Spanned;
+
+use super::digest::{Node, Tree};
+use super::error::ContentError;
+use super::name::check_env;
+use crate::config::text::{self, Fault, MapOnly, Table, Whole, count_in, size_in, within};
+use crate::wire::quantity::{ByteCount, Percent, bounds};
+
+/// Ash's own file in an agent's folder.
+pub const DEFINITION: &str = "ash.toml";
+/// Servers of the Model Context Protocol that come with the agent.
+pub const MCP_SERVERS: &str = ".mcp.json";
+const SETTINGS: [&str; 2] = [".claude/settings.json", ".claude/settings.local.json"];
+/// Largest of these files.
+const FILE_MAX: u64 = 1 << 20;
+/// Longest text in `[agent]`.
+const TEXT_MAX: usize = 1000;
+/// The one runtime there is.
+const RUNTIME: &str = "claude";
+
+const CPU: RangeInclusive<Percent> = Percent(*bounds::CPU.start())..=Percent(*bounds::CPU.end());
+
+const KEYS: &[&str] =
+    &["agent.description", "agent.model", "agent.runtime", "env", "limits.cpu", "limits.disk", "limits.memory", "limits.tasks"];
+
+/// What `ash.toml` says. `None` leaves a thing to the server's configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Definition {
+    /// For people.
+    pub description: Option<String>,
+    /// The runtime; only `claude` is there.
+    pub runtime: Option<String>,
+    /// Model of sessions that name none.
+    pub model: Option<String>,
+    /// Limits of its sandboxes. Whoever uses them takes the lesser of these and the server's.
+    pub limits: LimitRequest,
+    /// Environment of its sessions; what is deployed with the agent's record comes over it.
+    pub env: BTreeMap<String, String>,
+}
+
+/// Limits that an agent asks for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LimitRequest {
+    /// Memory of all processes.
+    pub memory: Option<ByteCount>,
+    /// Processor time.
+    pub cpu: Option<Percent>,
+    /// Processes and threads.
+    pub tasks: Option<u32>,
+    /// Workspace and HOME together.
+    pub disk: Option<ByteCount>,
+}
+
+impl Definition {
+    /// Reads the text of an `ash.toml`.
+    ///
+    /// # Errors
+    ///
+    /// [`ContentError::File`] with the line and the key.
+    pub fn parse(text: &str) -> Result<Self, ContentError> {
+        let at = |line, fault: Fault| ContentError::File { file: DEFINITION, line, column: None, reason: fault.to_string() };
+        let written: Written = text::parse(text, KEYS).map_err(|located| at(located.line, located.fault))?;
+        let bad = |span: usize, key: &str, reason: String| {
+            at(text::line_of(text, span), Fault::BadValue { key: key.to_owned(), reason })
+        };
+
+        let take = |key: &str, value: Option<Spanned<String>>| match value {
+            Some(value) if value.get_ref().trim().is_empty() || value.get_ref().len() > TEXT_MAX => {
+                Err(bad(value.span().start, key, format!("must have 1 to {TEXT_MAX} bytes")))
+            }
+            other => Ok(other.map(Spanned::into_inner)),
+        };
+        if let Some(runtime) = written.agent.0.runtime.as_ref().filter(|runtime| runtime.get_ref() != RUNTIME) {
+            let reason = format!("there is no runtime {:?}, only {RUNTIME:?}", runtime.get_ref());
+            return Err(bad(runtime.span().start, "agent.runtime", reason));
+        }
+        let limits = written.limits.0;
+        let size = |key: &str, value: Option<Spanned<ByteCount>>, range| match value {
+            Some(value) => size_in(*value.get_ref(), range).map(Some).map_err(|reason| bad(value.span().start, key, reason)),
+            None => Ok(None),
+        };
+        let limits = LimitRequest {
+            memory: size("limits.memory", limits.memory, bounds::MEMORY)?,
+            disk: size("limits.disk", limits.disk, bounds::DISK)?,
+            cpu: match limits.cpu {
+                Some(share) => {
+                    Some(within(*share.get_ref(), CPU).map_err(|reason| bad(share.span().start, "limits.cpu", reason))?)
+                }
+                None => None,
+            },
+            tasks: match limits.tasks {
+                Some(count) => {
+                    let checked = count_in(*count.get_ref(), bounds::TASKS);
+                    Some(checked.map_err(|reason| bad(count.span().start, "limits.tasks", reason))?)
+                }
+                None => None,
+            },
+        };
+        if let Some(env) = &written.env {
+            check_env("env", env.get_ref()).map_err(|error| bad(env.span().start, &error.field, error.reason))?;
+        }
+        Ok(Self {
+            description: take("agent.description", written.agent.0.description)?,
+            runtime: written.agent.0.runtime.map(Spanned::into_inner),
+            model: take("agent.model", written.agent.0.model)?,
+            limits,
+            env: written.env.map(Spanned::into_inner).unwrap_or_default(),
+        })
+    }
+
+    /// Reads the `ash.toml` of a version that was checked before. Without one, nothing is asked for.
+    pub(super) fn load(root: &Path) -> Result<Self, ContentError> {
+        match read(root, DEFINITION)? {
+            Some(text) => Self::parse(&String::from_utf8_lossy(&text)),
+            None => Ok(Self::default()),
+        }
+    }
+}
+
+/// One of these files of a version that was checked before. It may be a link, as the check made
+/// sure that it leads to a file of the version.
+pub(super) fn read(root: &Path, file: &str) -> Result<Option<Vec<u8>>, ContentError> {
+    let path = root.join(file);
+    match fs::read(&path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(ContentError::host("read", path)(error)),
+    }
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Written {
+    agent: Table<WrittenAgent>,
+    limits: Table<WrittenLimits>,
+    env: Option<Spanned<BTreeMap<String, String>>>,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct WrittenAgent {
+    description: Option<Spanned<String>>,
+    runtime: Option<Spanned<String>>,
+    model: Option<Spanned<String>>,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct WrittenLimits {
+    memory: Option<Spanned<ByteCount>>,
+    cpu: Option<Spanned<Percent>>,
+    tasks: Option<Spanned<Whole>>,
+    disk: Option<Spanned<ByteCount>>,
+}
+
+/// Checks all of these files in a version that is being written: `tree` describes it, and its
+/// files, but no links yet, lie in `root`.
+pub(super) fn check(tree: &Tree, root: &Path) -> Result<(), ContentError> {
+    if let Some(text) = read_staged(tree, root, DEFINITION)? {
+        Definition::parse(&text)?;
+    }
+    for file in SETTINGS {
+        if let Some(text) = read_staged(tree, root, file)? {
+            parse_json::<RuntimeSettings>(file, &text)?;
+        }
+    }
+    if let Some(text) = read_staged(tree, root, MCP_SERVERS)? {
+        parse_json::<McpServers>(MCP_SERVERS, &text)?;
+    }
+    Ok(())
+}
+
+fn read_staged(tree: &Tree, root: &Path, file: &'static str) -> Result<Option<String>, ContentError> {
+    let unreadable = |reason| Err(ContentError::Unreadable { file, reason });
+    let at = match tree.resolve(file) {
+        Some((_, Node::File { size, .. })) if *size > FILE_MAX => return unreadable("has more than 1 MiB"),
+        Some((at, Node::File { .. })) => root.join(at),
+        Some(_) => return unreadable("is not a file"),
+        None if tree.get(file).is_some() => return unreadable("is a link that leads to no file"),
+        None => return Ok(None),
+    };
+    let bytes = fs::read(&at).map_err(ContentError::host("read", &at))?;
+    String::from_utf8(bytes).map(Some).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
+        ContentError::File { file, line, column: None, reason: "not UTF-8".to_owned() }
+    })
+}
+
+fn parse_json<T: DeserializeOwned>(file: &'static str, text: &str) -> Result<T, ContentError> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let fault = |key: String, error: serde_json::Error| {
+        let (line, column) = (error.line(), error.column());
+        let whole = error.to_string();
+        let reason = whole.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&whole);
+        let reason = if key == "." { reason.to_owned() } else { format!("\"{key}\": {reason}") };
+        ContentError::File { file, line: line.max(1), column: Some(column.max(1)), reason }
+    };
+    let Object(value) = serde_path_to_error::deserialize(&mut deserializer)
+        .map_err(|error| (error.path().to_string(), error.into_inner()))
+        .map_err(|(key, error)| if error.is_data() { fault(key, error) } else { fault(".".to_owned(), error) })?;
+    deserializer.end().map_err(|error| fault(".".to_owned(), error))?;
+    Ok(value)
+}
+
+/// An object of JSON, which no list can stand for.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MapOnly { what: "an object", target: PhantomData }).map(Self)
+    }
+}
+
+type Map<T> = BTreeMap<String, T>;
+
+#[derive(serde::Deserialize)]
+#[expect(dead_code, reason = "its fields are read to be checked")]
+struct RuntimeSettings {
+    #[serde(default)]
+    permissions: Option<Object<Permissions>>,
+    #[serde(default)]
+    hooks: Option<Map<Vec<Object<HookGroup>>>>,
+    #[serde(default)]
+    env: Option<Map<String>>,
+}
+
+#[derive(serde::Deserialize)]
+#[expect(dead_code, reason = "its fields are read to be checked")]
+struct Permissions {
+    #[serde(default)]
+    allow: Option<Vec<String>>,
+    #[serde(default)]
+    ask: Option<Vec<String>>,
+    #[serde(default)]
+    deny: Option<Vec<String>>,
+}
+
+#[derive(serde::Deserialize)]
+#[expect(dead_code, reason = "its fields are read to be checked")]
+struct HookGroup {
+    #[serde(default)]
+    matcher: Option<String>,
+    hooks: Vec<Object<Map<IgnoredAny>>>,
+}
+
+#[derive(serde::Deserialize)]
+#[expect(dead_code, reason = "its fields are read to be checked")]
+struct McpServers {
+    #[serde(rename = "mcpServers")]
+    servers: Map<WrittenServer>,
+}
+
+struct WrittenServer;
+
+impl<'de> Deserialize<'de> for WrittenServer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(serde::Deserialize)]
+        #[expect(dead_code, reason = "its fields are read to be checked")]
+        struct Fields {
+            #[serde(default)]
+            command: Option<String>,
+            #[serde(default)]
+            url: Option<String>,
+            #[serde(default)]
+            args: Option<Vec<String>>,
+            #[serde(default)]
+            env: Option<Map<String>>,
+            #[serde(default)]
+            headers: Option<Map<String>>,
+        }
+        let Object(fields) = Object::<Fields>::deserialize(deserializer)?;
+        if fields.command.is_none() && fields.url.is_none() {
+            return Err(serde::de::Error::custom("a server needs a \"command\" or a \"url\""));
+        }
+        Ok(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_definition_reads() {
+        let text = r#"
+            [agent]
+            description = "Answers"
+            runtime = "claude"
+            model = "claude-sonnet-5"
+            [limits]
+            memory = "512M"
+            cpu = "50%"
+            tasks = 64
+            disk = "1G"
+            [env]
+            GREETING = "hello"
+        "#;
+        let definition = Definition::parse(text).expect("good");
+        assert_eq!(definition.model.as_deref(), Some("claude-sonnet-5"));
+        assert_eq!(definition.limits.memory, Some(ByteCount(512 << 20)));
+        assert_eq!((definition.limits.tasks, definition.limits.cpu), (Some(64), Some(Percent(50))));
+        assert_eq!(definition.env["GREETING"], "hello");
+        assert_eq!(Definition::parse("").expect("empty"), Definition::default());
+    }
+
+    #[test]
+    fn a_faulty_definition_is_told_by_line_and_key() {
+        for (text, said) in [
+            ("[agent]\nmodle = \"x\"", "ash.toml:2: unknown key \"agent.modle\", did you mean \"model\"?"),
+            ("model = \"x\"", "ash.toml:1: unknown key \"model\", did you mean \"agent.model\"?"),
+            ("[agent]\nmodel = \" \"", "ash.toml:2: \"agent.model\": must have 1 to 1000 bytes"),
+            ("[agent]\n\nruntime = \"codex\"", "ash.toml:3: \"agent.runtime\": there is no runtime \"codex\", only \"claude\""),
+            ("[limits]\ntasks = 0", "ash.toml:2: \"limits.tasks\": 0 is not between 24 and 4000000"),
+            ("[limits]\n\ncpu = \"0%\"", "ash.toml:3: \"limits.cpu\": 0% is not between 1% and 100000%"),
+            ("[limits]\nmemory = \"1M\"", "ash.toml:2: \"limits.memory\": 1M is not between 128M and 1024T"),
+            ("limits.disk = \"1\"", "ash.toml:1: \"limits.disk\": 1 is not between 16M and 32768T"),
+            (
+                "[limits]\ntasks = -1",
+                "ash.toml:2: \"limits.tasks\": invalid value: integer `-1`, expected a whole number from 0 on",
+            ),
+            (
+                "[limits]\nmemory = \"much\"",
+                "ash.toml:2: \"limits.memory\": \"much\" is not a size: write digits with an optional K, M, G or T, such as \"512M\"",
+            ),
+            ("[env]\nA = 1", "ash.toml:2: \"env.A\": invalid type: integer `1`, expected a string"),
+            (
+                "[env]\n\"A B\" = \"1\"",
+                "ash.toml:1: \"env.A B\": must be named by at most 255 letters, digits and \"_\", beginning with no digit",
+            ),
+        ] {
+            assert_eq!(Definition::parse(text).expect_err(text).to_string(), said);
+        }
+    }
+
+    fn settings(text: &str) -> Result<(), String> {
+        parse_json::<RuntimeSettings>(SETTINGS[0], text).map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    fn servers(text: &str) -> Result<(), String> {
+        parse_json::<McpServers>(MCP_SERVERS, text).map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn settings_of_the_runtime_pass_unless_known_ones_are_wrong() {
+        for good in [
+            "{}",
+            r#"{"permissions": {"allow": ["Bash(ls:*)"], "defaultMode": "plan"}, "env": {"A": "1"}, "model": 5}"#,
+            r#"{"hooks": {"PreToolUse": [{"matcher": "Bash", "hooks": [{"type": "command", "command": "true"}]}]}}"#,
+        ] {
+            assert_eq!(settings(good), Ok(()), "{good}");
+        }
+        for (bad, said) in [
+            ("", ":1:1: EOF while parsing a value"),
+            ("{\n  \"env\": {},\n}", ":3:1: trailing comma"),
+            ("[]", ":1:1: invalid type: sequence, expected an object"),
+            ("{} {}", ":1:4: trailing characters"),
+            ("{\"permissions\": []}", ":1:16: \"permissions\": invalid type: sequence, expected an object"),
+            (
+                "{\"permissions\": {\"allow\":\n [\"a\", 3]}}",
+                ":2:8: \"permissions.allow[1]\": invalid type: integer `3`, expected a string",
+            ),
+            ("{\"hooks\": {\"Stop\": {}}}", ":1:19: \"hooks.Stop\": invalid type: map, expected a sequence"),
+            ("{\"hooks\": {\"Stop\": [{}]}}", ":1:22: \"hooks.Stop[0]\": missing field `hooks`"),
+            ("{\"env\": {\"A\": 1}}", ":1:15: \"env.A\": invalid type: integer `1`, expected a string"),
+        ] {
+            assert_eq!(settings(bad), Err(format!("{}{said}", SETTINGS[0])), "{bad}");
+        }
+    }
+
+    #[test]
+    fn nesting_does_not_exhaust_the_stack() {
+        let deep = format!("{{\"x\": {}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        assert_eq!(settings(&deep), Ok(()));
+    }
+
+    #[test]
+    fn servers_have_a_command_or_an_address() {
+        for good in [
+            r#"{"mcpServers": {}}"#,
+            r#"{"mcpServers": {"a": {"command": "x", "args": ["y"], "env": {"A": "b"}}, "b": {"type": "http", "url": "https://x"}}}"#,
+        ] {
+            assert_eq!(servers(good), Ok(()), "{good}");
+        }
+        for (bad, said) in [
+            ("{}", ":1:2: missing field `mcpServers`"),
+            ("{\"mcpServers\": []}", ":1:15: \"mcpServers\": invalid type: sequence, expected a map"),
+            ("{\"mcpServers\": {\"a\": []}}", ":1:21: \"mcpServers.a\": invalid type: sequence, expected an object"),
+            ("{\"mcpServers\": {\n\"a\": {}}}", ":2:8: \"mcpServers.a\": a server needs a \"command\" or a \"url\""),
+            (
+                "{\"mcpServers\": {\"a\": {\"command\": [\"x\"]}}}",
+                ":1:33: \"mcpServers.a.command\": invalid type: sequence, expected a string",
+            ),
+        ] {
+            assert_eq!(servers(bad), Err(format!(".mcp.json{said}")), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! `ashctl`: the command line of Ash.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ash::cli::run()
+}

@@ -1,0 +1,3 @@
+//! Secrets: how they are made, kept and compared.
+
+pub mod token;

@@ -1,0 +1,123 @@
+//! What the daemon sees of what it needs; the rest of `ashctl doctor` looks from outside.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+
+use crate::config::{Settings, runtime};
+use crate::report::chain;
+use crate::sandbox::Launcher;
+use crate::store::Store;
+use crate::wire::health::{Check, CheckStatus, Checks};
+
+/// How long the model endpoint may take to accept a connection.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// Below this much room on the disk of the state folder, sessions will soon fail.
+const DISK_LOW: u64 = 1 << 30;
+
+/// Looks at everything the daemon needs.
+#[derive(Debug)]
+pub struct Doctor {
+    runtime: Option<PathBuf>,
+    base_url: String,
+    data: PathBuf,
+    has_key: bool,
+    launcher: Arc<dyn Launcher>,
+}
+
+impl Doctor {
+    /// Will look at what these settings name.
+    pub fn new(settings: &Settings, data: &Path, has_key: bool, launcher: Arc<dyn Launcher>) -> Self {
+        let (runtime, base_url) = (settings.runtime.claude.clone(), settings.model.base_url.clone());
+        Self { runtime, base_url, data: data.to_owned(), has_key, launcher }
+    }
+
+    /// Looks now.
+    pub async fn examine(&self, store: &Arc<dyn Store>) -> Checks {
+        let checks =
+            vec![self.launcher().await, self.runtime(), self.endpoint().await, self.key(), database(store).await, self.disk()];
+        Checks { checks }
+    }
+
+    async fn launcher(&self) -> Check {
+        match self.launcher.list().await {
+            Ok(listed) => {
+                let running = listed.iter().filter(|one| one.running).count();
+                let lacks = self.launcher.lacks();
+                let detail = format!("answers; {running} sandboxes have processes");
+                if lacks.is_empty() {
+                    check("launcher", CheckStatus::Ok, detail)
+                } else {
+                    check("launcher", CheckStatus::Warning, lacks.join("; "))
+                }
+            }
+            Err(error) => failed("launcher", chain(&error), "systemctl start ash-launcher.socket"),
+        }
+    }
+
+    fn runtime(&self) -> Check {
+        match runtime::find(self.runtime.as_deref()) {
+            Ok(path) => check("runtime", CheckStatus::Ok, path.display().to_string()),
+            Err(error) => failed("runtime", chain(&error), &runtime::install_command()),
+        }
+    }
+
+    async fn endpoint(&self) -> Check {
+        const NAME: &str = "model endpoint";
+        let fix = "set base_url in section [model] of /etc/ash/ash.toml, and look at the firewall";
+        let uri: Option<hyper::Uri> = self.base_url.parse().ok();
+        let Some((host, uri)) = uri.as_ref().and_then(|uri| Some((uri.host()?, uri))) else {
+            return failed(NAME, format!("{:?} is not an address", self.base_url), fix);
+        };
+        let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
+        match tokio::time::timeout(CONNECT_DEADLINE, TcpStream::connect((host, port))).await {
+            Ok(Ok(_)) => check(NAME, CheckStatus::Ok, format!("{} accepts connections", self.base_url)),
+            Ok(Err(error)) => failed(NAME, format!("{}: {error}", self.base_url), fix),
+            Err(_) => failed(NAME, format!("{} did not answer within {} s", self.base_url, CONNECT_DEADLINE.as_secs()), fix),
+        }
+    }
+
+    fn key(&self) -> Check {
+        if self.has_key {
+            return check("model key", CheckStatus::Ok, "set".to_owned());
+        }
+        let fix = "install -m 0600 /dev/stdin /etc/ash/credentials/anthropic_api_key && systemctl restart ash";
+        let detail = "none; sessions work only with a key of their own (ANTHROPIC_API_KEY in their environment)".to_owned();
+        Check { fix: Some(fix.to_owned()), ..check("model key", CheckStatus::Warning, detail) }
+    }
+
+    fn disk(&self) -> Check {
+        let found = nix::sys::statvfs::statvfs(&self.data);
+        match found {
+            Ok(disk) => {
+                let free = disk.blocks_available() * disk.fragment_size();
+                let detail = format!("{} MiB free in {}", free >> 20, self.data.display());
+                if free >= DISK_LOW {
+                    return check("disk", CheckStatus::Ok, detail);
+                }
+                Check {
+                    fix: Some("end sessions that are over: ashctl session list".to_owned()),
+                    ..check("disk", CheckStatus::Warning, detail)
+                }
+            }
+            Err(error) => failed("disk", format!("{}: {error}", self.data.display()), "ls -ld /var/lib/ash"),
+        }
+    }
+}
+
+async fn database(store: &Arc<dyn Store>) -> Check {
+    match store.check().await {
+        Ok(()) => check("database", CheckStatus::Ok, "takes writes".to_owned()),
+        Err(error) => failed("database", error.to_string(), "df -h /var/lib/ash; journalctl -u ash -n 50"),
+    }
+}
+
+fn check(name: &str, status: CheckStatus, detail: String) -> Check {
+    Check { name: name.to_owned(), status, detail, fix: None }
+}
+
+fn failed(name: &str, detail: String, fix: &str) -> Check {
+    Check { fix: Some(fix.to_owned()), ..check(name, CheckStatus::Failed, detail) }
+}

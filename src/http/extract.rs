@@ -1,0 +1,191 @@
+//! Taking requests apart, with errors that name the field.
+
+use std::marker::PhantomData;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+
+use super::problem::Failure;
+use crate::auth::Principal;
+use crate::wire::problem::Code;
+
+/// Largest JSON body, unless the route says otherwise.
+pub const JSON_MAX: usize = 1 << 20;
+/// Largest body of a message: a PDF of 32 MB (the model API's own limit) in base64.
+pub const MESSAGE_MAX: usize = 50 << 20;
+/// Largest body of a deploy as JSON. Larger agents are uploaded as an archive.
+pub const DEPLOY_MAX: usize = 64 << 20;
+
+/// A JSON body of at most `MAX` bytes. No body is `{}`, with or without a content type.
+#[derive(Debug)]
+pub struct Json<T, const MAX: usize = JSON_MAX>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned, const MAX: usize> FromRequest<S> for Json<T, MAX> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
+        parse(&json_text(request, MAX).await?).map(Self)
+    }
+}
+
+/// A JSON body like [`Json`] whose type takes some of its fields from `F` (`serde(flatten)`), where
+/// an error in them would not name the field.
+#[derive(Debug)]
+pub struct Flat<T, F, const MAX: usize = JSON_MAX>(pub T, pub PhantomData<F>);
+
+impl<S: Send + Sync, T: DeserializeOwned, F: DeserializeOwned, const MAX: usize> FromRequest<S> for Flat<T, F, MAX> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
+        let text = json_text(request, MAX).await?;
+        match parse(&text) {
+            Ok(value) => Ok(Self(value, PhantomData)),
+            Err(failure) => Err(parse::<F>(&text).err().unwrap_or(failure)),
+        }
+    }
+}
+
+async fn json_text(request: Request, max: usize) -> Result<Bytes, Failure> {
+    let is_json = is_json(&request);
+    let body = read_body(request, max).await?;
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Bytes::from_static(b"{}"));
+    }
+    if !is_json {
+        let sentence = "The body has to be JSON, with Content-Type: application/json";
+        return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::UnsupportedMediaType, sentence));
+    }
+    Ok(body)
+}
+
+fn is_json(request: &Request) -> bool {
+    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
+    let kind = kind.split(';').next().unwrap_or("").trim();
+    kind.eq_ignore_ascii_case("application/json") || kind.ends_with("+json")
+}
+
+async fn read_body(request: Request, max: usize) -> Result<Bytes, Failure> {
+    match Limited::new(request.into_body(), max).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Failure::too_large(format!("The body is larger than {max} bytes"))),
+        Err(error) => Err(Failure::invalid(format!("The body could not be read: {error}"))),
+    }
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = error.path().to_string();
+        let reason = error.into_inner().to_string();
+        if path == "." {
+            Failure::invalid(format!("The body is not what this route takes: {reason}"))
+        } else {
+            Failure::field(path, reason)
+        }
+    })?;
+    reader.end().map_err(|error| Failure::invalid(format!("The body goes on after its JSON value: {error}")))?;
+    Ok(value)
+}
+
+/// A part of the path, read into its type.
+#[derive(Debug)]
+pub struct Id<T>(pub T);
+
+impl<S: Send + Sync, T> FromRequestParts<S> for Id<T>
+where
+    T: std::str::FromStr + Send,
+    T::Err: std::fmt::Display,
+{
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let Path(text) =
+            Path::<String>::from_request_parts(parts, state).await.map_err(|e| Failure::field("id", e.body_text()))?;
+        text.parse().map(Self).map_err(|e: T::Err| Failure::field("id", e.to_string()))
+    }
+}
+
+/// The query, read into its type.
+#[derive(Debug)]
+pub struct Params<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let query = Query::<T>::from_request_parts(parts, state).await;
+        query
+            .map(|Query(value)| Self(value))
+            .map_err(|e| Failure::invalid(format!("The query can not be read: {}", inner_text(&e))))
+    }
+}
+
+fn inner_text(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Principal {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        // The layer before every route that takes one has put it there.
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| Failure::unauthorized("Missing Authorization header"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::session::CreateSession;
+
+    async fn read<T: DeserializeOwned>(kind: Option<&str>, body: &'static str) -> Result<T, Failure> {
+        let mut request = Request::builder().uri("/");
+        if let Some(kind) = kind {
+            request = request.header(header::CONTENT_TYPE, kind);
+        }
+        let request = request.body(axum::body::Body::from(body)).expect("a request");
+        Json::<T, 100>::from_request(request, &()).await.map(|Json(value)| value)
+    }
+
+    #[tokio::test]
+    async fn no_body_is_an_empty_object() {
+        for kind in [None, Some("application/json")] {
+            let value: serde_json::Value = read(kind, "").await.expect("reads");
+            assert_eq!(value, serde_json::json!({}));
+        }
+    }
+
+    #[tokio::test]
+    async fn errors_name_the_field_and_the_limit() {
+        let error = format!(
+            "{:?}",
+            read::<crate::wire::agent::DeployBody>(Some("application/json"), r#"{"name":"x","files":[{"path":1}]}"#).await
+        );
+        assert!(error.contains("files[0].path"), "{error}");
+        let error = format!("{:?}", read::<CreateSession>(Some("text/plain"), "{}x").await);
+        assert!(error.contains("415"), "{error}");
+        let long = concat!(
+            "\"",
+            "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+            "\""
+        );
+        let error = format!("{:?}", read::<serde_json::Value>(Some("application/json"), long).await);
+        assert!(error.contains("413"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn too_deep_and_trailing_json_is_refused() {
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        let error = parse::<serde_json::Value>(deep.as_bytes()).expect_err("too deep");
+        assert!(format!("{error:?}").contains("recursion limit"), "{error:?}");
+        assert!(parse::<serde_json::Value>(b"{} {}").is_err());
+    }
+}

@@ -1,0 +1,39 @@
+//! `GET /health`, open to everybody.
+
+use axum::Json;
+use axum::extract::State;
+
+use crate::auth::DEFAULT_TENANT;
+use crate::http::App;
+use crate::http::problem::Failure;
+use crate::store::SessionFilter;
+use crate::wire::VERSION;
+use crate::wire::health::{Health, PoolStats};
+use crate::wire::session::Status;
+
+pub async fn show(State(app): State<App>) -> Result<Json<Health>, Failure> {
+    let active = SessionFilter { agent: None, status: Some(Status::Active), limit: 0, offset: 0 };
+    let (_, active_sessions) = app.sessions.list(DEFAULT_TENANT, active).await?;
+    let phases = app.sessions.phases();
+    let count = |phase| phases.get(phase).copied().unwrap_or(0);
+    let (warming, waiting, running) = (count("warming"), count("waiting"), count("running"));
+    let active_sandboxes = warming + waiting + running;
+    let uptime = app.about.started.elapsed().map_or(0, |elapsed| elapsed.as_secs());
+    Ok(Json(Health {
+        status: "ok".to_owned(),
+        active_sessions,
+        active_sandboxes,
+        uptime: i64::try_from(uptime).unwrap_or(i64::MAX),
+        pool: PoolStats {
+            total: active_sandboxes,
+            cold: (active_sessions - active_sandboxes).max(0),
+            warming,
+            waiting,
+            running,
+            ..PoolStats::default()
+        },
+        version: VERSION.to_owned(),
+        coordinator_id: app.about.coordinator_id.clone(),
+        remote_runners: 0,
+    }))
+}

@@ -1,0 +1,333 @@
+//! `/api/sessions`.
+
+use axum::Json as JsonBody;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::agent::ContentError;
+use crate::agent::name::check_env;
+use crate::auth::Principal;
+use crate::http::App;
+use crate::http::extract::{Flat, Id, MESSAGE_MAX, Params};
+use crate::http::problem::Failure;
+use crate::http::sse::{self, Wanted};
+use crate::session::view::{self, FrameFilter};
+use crate::store::{EventFilter, SessionFilter, SessionRow};
+use crate::wire::event::Kind;
+use crate::wire::message::{MessageBody, TurnOptions};
+use crate::wire::session::{
+    CreateSession, EventList, InterruptBody, MessageList, Session, SessionBody, SessionConfig, SessionList, Status,
+};
+use crate::wire::{SessionId, TurnId};
+
+/// Largest body of a new session: a prompt, and the definitions of subagents and MCP servers.
+const CREATE_MAX: usize = 4 << 20;
+const TEXT_MAX: usize = 500_000;
+const BLOCKS_MAX: usize = 20;
+const MODEL_MAX: usize = 100;
+const NAME_MAX: usize = 255;
+const PROMPT_MAX: usize = 1_000_000;
+
+fn shown(app: &App, row: SessionRow) -> Session {
+    Session {
+        sandbox_state: app.sessions.phase(row.id).as_str().to_owned(),
+        id: row.id,
+        agent_name: row.agent,
+        agent_version: row.digest,
+        sandbox_id: row.sandbox.to_string(),
+        status: row.status,
+        created_at: row.created_at,
+        last_active_at: row.last_active_at,
+        tenant_id: row.tenant,
+        runner_id: None,
+        parent_session_id: row.parent.map(|parent| parent.to_string()),
+        model: row.model,
+        config: row.config,
+    }
+}
+
+fn body(app: &App, row: SessionRow) -> JsonBody<SessionBody> {
+    JsonBody(SessionBody { session: shown(app, row) })
+}
+
+pub async fn create(
+    State(app): State<App>,
+    caller: Principal,
+    Flat(request, _): Flat<CreateSession, SessionConfig, CREATE_MAX>,
+) -> Result<(StatusCode, JsonBody<SessionBody>), Failure> {
+    if !(1..=NAME_MAX).contains(&request.agent.chars().count()) {
+        return Err(Failure::field("agent", format!("has to be the name of an agent, 1 to {NAME_MAX} characters")));
+    }
+    check_model(request.model.as_deref())?;
+    if request.system_prompt.as_ref().is_some_and(|prompt| prompt.len() > PROMPT_MAX) {
+        return Err(Failure::field("systemPrompt", format!("has to be at most {PROMPT_MAX} bytes")));
+    }
+    if request.credential_id.is_some() {
+        // None can be stored yet, so whichever it names does not exist.
+        return Err(Failure::invalid("Invalid or inaccessible credential"));
+    }
+    if let Some(env) = &request.extra_env {
+        check_env("extraEnv", env).map_err(ContentError::from)?;
+    }
+    for (name, server) in request.config.mcp_servers.iter().flatten() {
+        if server.url.is_none() && server.command.is_none() {
+            return Err(Failure::field(format!("mcpServers.{name}"), "needs url or command"));
+        }
+    }
+    let row = app.sessions.create(&caller.tenant, request).await?;
+    tracing::info!(session_id = %row.id, agent = row.agent, principal = caller.name, "session created");
+    Ok((StatusCode::CREATED, body(&app, row)))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListParams {
+    agent: Option<String>,
+    status: Option<Status>,
+    limit: Option<i64>,
+    offset: Option<i64>,
+    #[serde(default)]
+    include_total: bool,
+}
+
+/// Sessions that one answer lists when the caller names no limit. Clients of the contract know
+/// nothing of pages, so it is large.
+const LIST_DEFAULT: i64 = 1000;
+
+pub async fn list(
+    State(app): State<App>,
+    caller: Principal,
+    Params(params): Params<ListParams>,
+) -> Result<JsonBody<SessionList>, Failure> {
+    let limit = in_range("limit", params.limit, 1..=LIST_DEFAULT)?.unwrap_or(LIST_DEFAULT);
+    let offset = in_range("offset", params.offset, 0..=i64::MAX)?.unwrap_or(0);
+    if params.status == Some(Status::Unknown) {
+        return Err(Failure::field("status", "has to be starting, active, paused, stopped, ended or error"));
+    }
+    let filter = SessionFilter { agent: params.agent, status: params.status, limit, offset };
+    let (rows, total) = app.sessions.list(&caller.tenant, filter).await?;
+    let sessions = rows.into_iter().map(|row| shown(&app, row)).collect();
+    Ok(JsonBody(SessionList { sessions, total: params.include_total.then_some(total) }))
+}
+
+pub async fn show(State(app): State<App>, caller: Principal, Id(id): Id<SessionId>) -> Result<JsonBody<SessionBody>, Failure> {
+    let row = app.sessions.get(&caller.tenant, id).await?;
+    Ok(body(&app, row))
+}
+
+pub async fn end(State(app): State<App>, caller: Principal, Id(id): Id<SessionId>) -> Result<JsonBody<SessionBody>, Failure> {
+    let row = app.sessions.end(&caller.tenant, id).await?;
+    tracing::info!(session_id = %id, agent = row.agent, principal = caller.name, "session ended");
+    Ok(body(&app, row))
+}
+
+#[derive(Debug, Deserialize)]
+pub struct ConfigBody {
+    model: Option<String>,
+    #[serde(flatten)]
+    config: SessionConfig,
+}
+
+pub async fn configure(
+    State(app): State<App>,
+    caller: Principal,
+    Id(id): Id<SessionId>,
+    Flat(request, _): Flat<ConfigBody, SessionConfig>,
+) -> Result<JsonBody<SessionBody>, Failure> {
+    check_model(request.model.as_deref())?;
+    let row = app.sessions.configure(&caller.tenant, id, request.model, request.config).await?;
+    Ok(body(&app, row))
+}
+
+pub async fn post_message(
+    State(app): State<App>,
+    caller: Principal,
+    Id(id): Id<SessionId>,
+    Flat(request, _): Flat<MessageBody, TurnOptions, MESSAGE_MAX>,
+) -> Result<Response, Failure> {
+    check_model(request.options.model.as_deref())?;
+    if request.options.max_turns == Some(0) {
+        return Err(Failure::field("maxTurns", "has to be at least 1"));
+    }
+    if request.options.max_budget_usd.is_some_and(|budget| budget.is_nan() || budget < 0.0) {
+        return Err(Failure::field("maxBudgetUsd", "has to be at least 0"));
+    }
+    let partials = request.options.include_partial_messages;
+    let message = MessageBody { content: check_content(&request.content)?, ..request };
+    let posted = app.sessions.post(&caller.tenant, id, message).await?;
+    tracing::debug!(session_id = %id, turn = %posted.turn, principal = caller.name, "message taken");
+    let filter = EventFilter { turn: Some(posted.turn), ..EventFilter::default() };
+    let cursor = app.sessions.cursor(&caller.tenant, id, posted.first_event - 1, filter).await?;
+    let filter = FrameFilter { partials, whole_log: false };
+    Ok(sse::respond(cursor, Wanted { filter, until: Some(posted.turn) }))
+}
+
+/// The content on one line, exactly as it came otherwise. It is written to the runtime as a part
+/// of a line; a line break in JSON can only be white space, since in strings it is escaped.
+fn check_content(content: &RawValue) -> Result<Box<RawValue>, Failure> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Content {
+        Text(String),
+        Blocks(Vec<Block>),
+    }
+    #[derive(Deserialize)]
+    struct Block {
+        r#type: String,
+    }
+    let wanted = format!("has to be a text, or a list of 1 to {BLOCKS_MAX} blocks of type text, image or document");
+    match serde_json::from_str(content.get()) {
+        Ok(Content::Text(text)) if text.chars().count() > TEXT_MAX => {
+            return Err(Failure::field("content", format!("has to be at most {TEXT_MAX} characters")));
+        }
+        Ok(Content::Text(_)) => {}
+        Ok(Content::Blocks(blocks)) if (1..=BLOCKS_MAX).contains(&blocks.len()) => {
+            if let Some(at) = blocks.iter().position(|block| !matches!(block.r#type.as_str(), "text" | "image" | "document")) {
+                return Err(Failure::field(format!("content[{at}].type"), "has to be text, image or document"));
+            }
+        }
+        _ => return Err(Failure::field("content", wanted)),
+    }
+    let line = content.get().replace(['\n', '\r'], " ");
+    RawValue::from_string(line).map_err(|e| Failure::field("content", e.to_string()))
+}
+
+#[derive(Debug, Deserialize)]
+pub struct AfterParams {
+    limit: Option<i64>,
+    after: Option<i64>,
+    r#type: Option<String>,
+}
+
+pub async fn messages(
+    State(app): State<App>,
+    caller: Principal,
+    Id(id): Id<SessionId>,
+    Params(params): Params<AfterParams>,
+) -> Result<JsonBody<MessageList>, Failure> {
+    let limit = in_range("limit", params.limit, 1..=1000)?.unwrap_or(100);
+    let after = in_range("after", params.after, 0..=i64::MAX)?.unwrap_or(0);
+    let row = app.sessions.get(&caller.tenant, id).await?;
+    let rows = app.store.messages(id, after, limit as usize).await?;
+    let messages = rows.iter().map(|message| view::message(id, &row.tenant, message)).collect();
+    Ok(JsonBody(MessageList { messages }))
+}
+
+pub async fn events(
+    State(app): State<App>,
+    caller: Principal,
+    Id(id): Id<SessionId>,
+    Params(params): Params<AfterParams>,
+) -> Result<JsonBody<EventList>, Failure> {
+    let limit = in_range("limit", params.limit, 1..=1000)?.unwrap_or(200);
+    let after = in_range("after", params.after, 0..=i64::MAX)?.unwrap_or(0);
+    let row = app.sessions.get(&caller.tenant, id).await?;
+    let kinds = match params.r#type.as_deref() {
+        None => Kind::of_any_timeline(),
+        Some(name) => Kind::of_timeline(name),
+    };
+    if kinds.is_empty() {
+        return Err(Failure::field("type", "is not a type of event"));
+    }
+    let filter = EventFilter { turn: None, kinds };
+    let rows = app.store.events(id, after, limit as usize, filter).await?;
+    let events = rows.iter().filter_map(|event| view::timeline(id, &row.tenant, event)).collect();
+    Ok(JsonBody(EventList { events }))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StreamParams {
+    after: Option<i64>,
+    turn: Option<String>,
+    partials: Option<bool>,
+}
+
+pub async fn stream(
+    State(app): State<App>,
+    caller: Principal,
+    Id(id): Id<SessionId>,
+    Params(params): Params<StreamParams>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let last_seen = headers.get("last-event-id").map(|value| value.to_str().ok().and_then(|text| text.parse().ok()));
+    let last_seen =
+        last_seen.map(|id| id.ok_or_else(|| Failure::field("Last-Event-ID", "has to be the id of an event"))).transpose()?;
+    // A browser that reconnects sends the header and repeats the query of its first request.
+    let after = in_range("after", last_seen.or(params.after), 0..=i64::MAX)?.unwrap_or(0);
+    let turn = params.turn.map(|turn| turn.parse::<TurnId>()).transpose().map_err(|e| Failure::field("turn", e.to_string()))?;
+    let filter = EventFilter { turn, ..EventFilter::default() };
+    let mut cursor = app.sessions.cursor(&caller.tenant, id, after, filter).await?;
+    if let Some(turn) = turn
+        && app.store.get_turn(id, turn).await?.state.is_over()
+    {
+        cursor.end_at_tail();
+    }
+    let filter = FrameFilter { partials: params.partials.unwrap_or(true), whole_log: turn.is_none() };
+    Ok(sse::respond(cursor, Wanted { filter, until: turn }))
+}
+
+pub async fn interrupt(
+    State(app): State<App>,
+    caller: Principal,
+    Id(id): Id<SessionId>,
+) -> Result<JsonBody<InterruptBody>, Failure> {
+    let turn_id = app.sessions.interrupt(&caller.tenant, id).await?;
+    Ok(JsonBody(InterruptBody { turn_id }))
+}
+
+fn check_model(model: Option<&str>) -> Result<(), Failure> {
+    match model {
+        Some(model) if !(1..=MODEL_MAX).contains(&model.len()) || model.chars().any(|c| c.is_control() || c.is_whitespace()) => {
+            Err(Failure::field("model", format!("has to be 1 to {MODEL_MAX} characters without spaces")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn in_range(field: &str, value: Option<i64>, range: std::ops::RangeInclusive<i64>) -> Result<Option<i64>, Failure> {
+    match value {
+        Some(value) if !range.contains(&value) => {
+            let reason = if *range.end() == i64::MAX {
+                format!("has to be at least {}", range.start())
+            } else {
+                format!("has to be from {} to {}", range.start(), range.end())
+            };
+            Err(Failure::field(field, reason))
+        }
+        value => Ok(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(content: &str) -> Result<String, Failure> {
+        let raw = RawValue::from_string(content.to_owned()).expect("JSON");
+        check_content(&raw).map(|content| content.get().to_owned())
+    }
+
+    #[test]
+    fn content_passes_as_it_came_but_on_one_line() {
+        for content in [r#""hello""#, r#"[{"type":"text","text":"a","x":1.0}]"#, r#""""#] {
+            assert_eq!(check(content).expect("passes"), content);
+        }
+        assert_eq!(check("[{\"type\":\n\"text\"}]").expect("passes"), r#"[{"type": "text"}]"#);
+    }
+
+    #[test]
+    fn other_content_is_refused_by_name() {
+        let long = format!("\"{}\"", "x".repeat(TEXT_MAX + 1));
+        let many = format!("[{}]", vec![r#"{"type":"text"}"#; BLOCKS_MAX + 1].join(","));
+        for content in ["1", "null", "{}", "[]", r#"["x"]"#, r#"[{"text":"x"}]"#, &long, &many] {
+            let error = format!("{:?}", check(content).expect_err(content));
+            assert!(error.contains("\"content\""), "{error}");
+        }
+        let error = format!("{:?}", check(r#"[{"type":"text"},{"type":"tool_use"}]"#).expect_err("no tool"));
+        assert!(error.contains("content[1].type"), "{error}");
+    }
+}

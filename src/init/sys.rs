@@ -1,0 +1,50 @@
+//! The system calls that have no safe wrapper.
+#![expect(unsafe_code, reason = "pre_exec, waitpid for every signal number, close_range")]
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use nix::errno::Errno;
+use nix::libc;
+
+/// A process that ended.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Reaped {
+    pub pid: i32,
+    pub code: Option<i32>,
+    pub signal: Option<i32>,
+}
+
+/// Makes the program the leader of a session of its own. The standard library itself empties the
+/// signal mask and restores SIGPIPE in the child, and exec resets handlers.
+pub fn lead_session(command: &mut Command) -> &mut Command {
+    // SAFETY: setsid(2) is async-signal-safe, and the closure touches no memory of the parent.
+    unsafe { command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(io::Error::from)) }
+}
+
+/// Takes the status of one child that has ended; `None` if none has.
+///
+/// nix's `waitpid` loses the process if a real-time signal ended it, since it has no name for those.
+pub fn reap() -> Option<Reaped> {
+    loop {
+        let mut status = 0;
+        // SAFETY: `status` outlives the call.
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+        if pid > 0 {
+            let code = libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status));
+            let signal = libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status));
+            return Some(Reaped { pid, code, signal });
+        }
+        if pid == 0 || Errno::last() != Errno::EINTR {
+            return None;
+        }
+    }
+}
+
+/// Sees to it that no descriptor but the standard ones reaches a started program.
+pub fn close_inherited_on_exec() -> io::Result<()> {
+    // SAFETY: takes no pointers; it only sets a flag on descriptors.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    Errno::result(result).map(drop).map_err(io::Error::from)
+}

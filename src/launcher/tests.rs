@@ -1,0 +1,522 @@
+//! The launcher against a systemd that is played on a socket pair: no bus, no root.
+
+use std::collections::HashMap;
+use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use nix::unistd::geteuid;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use zbus::object_server::SignalEmitter;
+use zbus::{DBusError, OwnedObjectPath, OwnedVariant, Variant, interface};
+
+use super::*;
+use crate::wire::{SandboxId, SessionId};
+
+/// Long enough for a loaded machine; reached only by a failing test.
+const DEADLINE: Duration = Duration::from_secs(20);
+const LIMITS: &str = "memory=1073741824 cpu=150 tasks=256 disk=5368709120";
+
+#[derive(Debug, DBusError)]
+#[zbus(prefix = "org.freedesktop.systemd1")]
+enum Refusal {
+    #[zbus(error)]
+    ZBus(zbus::Error),
+    NoSuchUnit(String),
+    UnitExists(String),
+    UnitInactive(String),
+}
+
+#[derive(Debug)]
+struct FakeUnit {
+    state: &'static str,
+    frozen: bool,
+    properties: HashMap<String, OwnedVariant>,
+    /// The job of a stop that waits for the processes.
+    stopping: Option<OwnedObjectPath>,
+}
+
+/// What the fake systemd has and how it behaves.
+#[derive(Debug, Default)]
+struct FakeState {
+    units: HashMap<String, FakeUnit>,
+    calls: Vec<String>,
+    jobs: u32,
+    /// Result of the next start job.
+    start_result: Option<&'static str>,
+    /// Whether processes ignore being asked to end.
+    stubborn: bool,
+}
+
+impl FakeState {
+    fn job(&mut self) -> OwnedObjectPath {
+        self.jobs += 1;
+        OwnedObjectPath::try_from(format!("/org/freedesktop/systemd1/job/{}", self.jobs)).expect("is a path")
+    }
+
+    fn unit(&mut self, name: &str) -> Result<&mut FakeUnit, Refusal> {
+        self.units.get_mut(name).ok_or_else(|| Refusal::NoSuchUnit(format!("Unit {name} not loaded.")))
+    }
+}
+
+#[derive(Clone, Default)]
+struct FakeManager(Arc<Mutex<FakeState>>);
+
+impl FakeManager {
+    fn state(&self) -> MutexGuard<'_, FakeState> {
+        self.0.lock().expect("nobody panicked with it")
+    }
+}
+
+#[interface(name = "org.freedesktop.systemd1.Manager")]
+impl FakeManager {
+    async fn start_transient_unit(
+        &self,
+        name: String,
+        mode: String,
+        properties: Vec<(String, OwnedVariant)>,
+        _aux: Vec<(String, Vec<(String, OwnedVariant)>)>,
+        #[zbus(signal_emitter)] emitter: SignalEmitter<'_>,
+    ) -> Result<OwnedObjectPath, Refusal> {
+        let (job, result) = {
+            let mut state = self.state();
+            state.calls.push(format!("start {mode}"));
+            if state.units.contains_key(&name) {
+                return Err(Refusal::UnitExists(format!("Unit {name} was already loaded or has a fragment file.")));
+            }
+            let result = state.start_result.take().unwrap_or("done");
+            if result == "done" {
+                let properties = properties.into_iter().collect();
+                state.units.insert(name.clone(), FakeUnit { state: "active", frozen: false, properties, stopping: None });
+            }
+            (state.job(), result)
+        };
+        // The signal overtakes the reply: nothing forbids that.
+        Self::job_removed(&emitter, 1, job.clone(), &name, result).await?;
+        Ok(job)
+    }
+
+    async fn stop_unit(
+        &self,
+        name: String,
+        mode: String,
+        #[zbus(signal_emitter)] emitter: SignalEmitter<'_>,
+    ) -> Result<OwnedObjectPath, Refusal> {
+        let (job, ended) = {
+            let mut state = self.state();
+            state.calls.push(format!("stop {mode}"));
+            let (stubborn, job) = (state.stubborn, state.job());
+            let unit = state.unit(&name)?;
+            let waits = stubborn || unit.frozen;
+            if waits {
+                unit.state = "deactivating";
+                unit.stopping = Some(job.clone());
+            } else {
+                state.units.remove(&name);
+            }
+            (job, !waits)
+        };
+        if ended {
+            Self::job_removed(&emitter, 1, job.clone(), &name, "done").await?;
+        }
+        Ok(job)
+    }
+
+    async fn kill_unit(
+        &self,
+        name: String,
+        whom: String,
+        signal: i32,
+        #[zbus(signal_emitter)] emitter: SignalEmitter<'_>,
+    ) -> Result<(), Refusal> {
+        let job = {
+            let mut state = self.state();
+            state.calls.push(format!("kill {whom} {signal}"));
+            state.unit(&name)?;
+            state.units.remove(&name).and_then(|unit| unit.stopping)
+        };
+        if let Some(job) = job {
+            Self::job_removed(&emitter, 1, job, &name, "done").await?;
+        }
+        Ok(())
+    }
+
+    fn freeze_unit(&self, name: String) -> Result<(), Refusal> {
+        let mut state = self.state();
+        state.calls.push("freeze".to_owned());
+        let unit = state.unit(&name)?;
+        if unit.state != "active" {
+            return Err(Refusal::UnitInactive("Unit is not active.".to_owned()));
+        }
+        unit.frozen = true;
+        Ok(())
+    }
+
+    fn thaw_unit(&self, name: String) -> Result<(), Refusal> {
+        let mut state = self.state();
+        state.calls.push("thaw".to_owned());
+        state.unit(&name)?.frozen = false;
+        Ok(())
+    }
+
+    fn set_unit_properties(&self, name: String, runtime: bool, properties: Vec<(String, OwnedVariant)>) -> Result<(), Refusal> {
+        let mut state = self.state();
+        state.calls.push(format!("set {runtime}"));
+        state.unit(&name)?.properties.extend(properties);
+        Ok(())
+    }
+
+    fn list_units_by_patterns(&self, _states: Vec<String>, patterns: Vec<String>) -> Vec<crate::systemd::proxy::RawUnitEntry> {
+        let path = || OwnedObjectPath::try_from("/").expect("is a path");
+        let pattern = patterns.concat();
+        let matches = |name: &&String| match pattern.split_once('*') {
+            Some((head, tail)) => name.starts_with(head) && name.ends_with(tail),
+            None => **name == pattern,
+        };
+        let entry = |(name, unit): (&String, &FakeUnit)| {
+            let text = String::new;
+            (name.clone(), text(), text(), unit.state.to_owned(), text(), text(), path(), 0, text(), path())
+        };
+        self.state().units.iter().filter(|(name, _)| matches(name)).map(entry).collect()
+    }
+
+    #[zbus(signal)]
+    async fn job_removed(
+        emitter: &SignalEmitter<'_>,
+        id: u32,
+        job: OwnedObjectPath,
+        unit: &str,
+        result: &str,
+    ) -> zbus::Result<()>;
+}
+
+/// A launcher that serves, and the systemd that it asks.
+struct Host {
+    dir: tempfile::TempDir,
+    systemd: FakeManager,
+    bus: zbus::Connection,
+    stop: watch::Sender<bool>,
+    server: JoinHandle<std::io::Result<()>>,
+}
+
+/// A connection to a launcher.
+struct Asker {
+    from: BufReader<OwnedReadHalf>,
+    to: OwnedWriteHalf,
+}
+
+impl Host {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().expect("makes a folder");
+        let systemd = FakeManager::default();
+        let (ours, theirs) = StdStream::pair().expect("makes a pair");
+        let server = zbus::connection::Builder::unix_stream(theirs)
+            .server(zbus::Guid::generate())
+            .p2p()
+            .serve_at("/org/freedesktop/systemd1", systemd.clone());
+        let client = zbus::connection::Builder::unix_stream(ours).p2p();
+        let (bus, asking) = tokio::try_join!(server.build(), client.build()).expect("connects");
+
+        let manager = ManagerProxy::new(&asking).await.expect("makes a proxy");
+        let jobs = Jobs::listen(&manager).await.expect("listens");
+        let uid = geteuid().as_raw();
+        // Without privileges folders can be given to oneself only.
+        let folders = Folders::open(&dir.path().join("state"), uid..uid + 1).expect("opens");
+        let sockets = Sockets::open(&dir.path().join("run"), uid).expect("opens");
+        let sandboxes = Arc::new(Sandboxes::new(manager, jobs, folders, sockets, uid));
+        let listener = StdListener::bind(dir.path().join("launcher.sock")).expect("binds");
+        let (stop, mut stopped) = watch::channel(false);
+        let server = tokio::spawn(server::serve(listener, sandboxes, uid, async move {
+            stopped.wait_for(|stop| *stop).await.expect("the sender lives as long");
+        }));
+        Self { dir, systemd, bus, stop, server }
+    }
+
+    async fn connect(&self) -> Asker {
+        let stream = UnixStream::connect(self.dir.path().join("launcher.sock")).await.expect("connects");
+        let (from, to) = stream.into_split();
+        Asker { from: BufReader::new(from), to }
+    }
+
+    fn folder(&self, sandbox: SandboxId) -> PathBuf {
+        self.dir.path().join("state").join(sandbox.to_string())
+    }
+
+    fn socket(&self, sandbox: SandboxId) -> PathBuf {
+        self.dir.path().join("run").join(format!("{sandbox}.sock"))
+    }
+
+    fn calls(&self) -> Vec<String> {
+        std::mem::take(&mut self.systemd.state().calls)
+    }
+}
+
+impl Asker {
+    async fn send(&mut self, line: &str) {
+        self.to.write_all(format!("{line}\n").as_bytes()).await.expect("sends");
+    }
+
+    async fn list(&mut self) -> Vec<String> {
+        self.send("99 list").await;
+        let mut items = Vec::new();
+        while let Some(item) = self.answer().await.strip_prefix("99 item ") {
+            items.push(item.to_owned());
+        }
+        items
+    }
+
+    /// The next answer; empty at the end of the connection.
+    async fn answer(&mut self) -> String {
+        let mut line = String::new();
+        tokio::time::timeout(DEADLINE, self.from.read_line(&mut line)).await.expect("answers in time").expect("reads");
+        line.trim_end().to_owned()
+    }
+
+    async fn ask(&mut self, line: &str) -> String {
+        self.send(line).await;
+        self.answer().await
+    }
+}
+
+fn start(tag: u32, sandbox: SandboxId, session: SessionId) -> String {
+    format!("{tag} start {sandbox} session={session} agent=hello {LIMITS}")
+}
+
+#[tokio::test]
+async fn a_start_makes_folder_socket_and_unit() {
+    let host = Host::new().await;
+    let mut asker = host.connect().await;
+    let (sandbox, session) = (SandboxId::new(), SessionId::new());
+    assert_eq!(asker.ask(&start(1, sandbox, session)).await, "1 ok fresh=yes running=no");
+    assert!(host.folder(sandbox).join("workspace").is_dir());
+
+    // What connects now is taken by whoever has the unit's standard input.
+    StdStream::connect(host.socket(sandbox)).expect("is queued");
+    let unit = host.systemd.state().units.remove(&unit::name(sandbox)).expect("was started");
+    let text = |name: &str| String::try_from(unit.properties[name].try_clone().expect("clones")).expect("is a string");
+    let number = |name: &str| u64::try_from(&unit.properties[name]).expect("is a number");
+    assert_eq!(text("Slice"), "ash-sandbox.slice");
+    assert_eq!(text("CollectMode"), "inactive-or-failed");
+    assert_eq!(text("Description"), format!("Ash sandbox of agent hello, session {session}"));
+    assert_eq!([number("MemoryMax"), number("MemorySwapMax")], [1 << 30, 0]);
+    assert_eq!([number("CPUQuotaPerSecUSec"), number("TasksMax")], [1_500_000, 256]);
+    assert_eq!(number("CapabilityBoundingSet"), 0b1_1100_0000);
+    assert_eq!(unit.properties["NoNewPrivileges"], OwnedVariant::from(true));
+    let fields = [format!("ASH_SESSION_ID={session}"), format!("ASH_SANDBOX_ID={sandbox}"), "ASH_AGENT=hello".to_owned()];
+    let fields: Vec<Vec<u8>> = fields.into_iter().map(String::into_bytes).collect();
+    assert_eq!(unit.properties["LogExtraFields"], Variant::from(fields).try_to_owned().expect("clones"));
+    let uid = geteuid().as_raw();
+    let argv = format!(
+        "/usr/bin/setpriv --reuid={uid} --regid={uid} --clear-groups --bounding-set=-setgid,-setuid,-setpcap \
+         --inh-caps=-setgid,-setuid,-setpcap -- /usr/libexec/ash/ash-shim --sandbox {sandbox} --daemon-uid {uid}"
+    );
+    let exec = vec![("/usr/bin/setpriv".to_owned(), argv.split(' ').map(str::to_owned).collect::<Vec<_>>(), false)];
+    assert_eq!(unit.properties["ExecStart"], Variant::from(exec).try_to_owned().expect("clones"));
+    assert!(!unit.properties.contains_key("WatchdogUSec"));
+    let zbus::Fd::Owned(stdin) =
+        zbus::Fd::try_from(unit.properties["StandardInputFileDescriptor"].try_clone().expect("clones")).expect("is one")
+    else {
+        panic!("the descriptor is not owned")
+    };
+    StdListener::from(stdin).accept().expect("has the queued connection");
+}
+
+#[tokio::test]
+async fn a_second_start_finds_it_running_and_keeps_its_socket() {
+    let host = Host::new().await;
+    let mut asker = host.connect().await;
+    let (sandbox, session) = (SandboxId::new(), SessionId::new());
+    asker.ask(&start(1, sandbox, session)).await;
+    assert_eq!(host.calls(), ["start fail"]);
+    assert_eq!(asker.ask(&start(2, sandbox, session)).await, "2 ok fresh=no running=yes");
+    assert_eq!(host.calls(), [""; 0]);
+    StdStream::connect(host.socket(sandbox)).expect("the listener lives");
+
+    assert_eq!(asker.ask(&format!("3 stop {sandbox} grace_ms=1000")).await, "3 ok");
+    assert_eq!(asker.ask(&start(4, sandbox, session)).await, "4 ok fresh=no running=no");
+    StdStream::connect(host.socket(sandbox)).expect("a new one listens");
+
+    // It is there, but nobody could speak to it.
+    std::fs::remove_file(host.socket(sandbox)).expect("removes");
+    assert_eq!(
+        asker.ask(&start(5, sandbox, session)).await,
+        format!("5 err failed sandbox {sandbox} runs, but its socket is gone")
+    );
+    assert!(host.folder(sandbox).exists());
+}
+
+#[tokio::test]
+async fn two_starts_at_a_time_start_once() {
+    let host = Host::new().await;
+    let mut asker = host.connect().await;
+    let (sandbox, session) = (SandboxId::new(), SessionId::new());
+    asker.send(&format!("{}\n{}", start(1, sandbox, session), start(2, sandbox, session))).await;
+    let mut answers = [asker.answer().await, asker.answer().await];
+    answers.sort();
+    assert_eq!(answers, ["1 ok fresh=yes running=no", "2 ok fresh=no running=yes"]);
+}
+
+#[tokio::test]
+async fn a_failed_start_leaves_nothing() {
+    let host = Host::new().await;
+    let mut asker = host.connect().await;
+    let (sandbox, session) = (SandboxId::new(), SessionId::new());
+    host.systemd.state().start_result = Some("failed");
+    let unit = unit::name(sandbox);
+    assert_eq!(
+        asker.ask(&start(1, sandbox, session)).await,
+        format!("1 err failed start {unit} (see journalctl -u {unit}): its job failed")
+    );
+    assert!(!host.folder(sandbox).exists());
+    assert!(!host.socket(sandbox).exists());
+    assert_eq!(asker.ask(&start(2, sandbox, session)).await, "2 ok fresh=yes running=no");
+}
+
+#[tokio::test]
+async fn a_stop_thaws_asks_and_then_kills() {
+    let host = Host::new().await;
+    let mut asker = host.connect().await;
+    let (sandbox, session) = (SandboxId::new(), SessionId::new());
+    asker.ask(&start(1, sandbox, session)).await;
+    assert_eq!(asker.ask(&format!("2 freeze {sandbox}")).await, "2 ok");
+    host.calls();
+    assert_eq!(asker.ask(&format!("3 stop {sandbox} grace_ms=60000")).await, "3 ok");
+    assert_eq!(host.calls(), ["thaw", "stop replace"]);
+
+    asker.ask(&start(4, sandbox, session)).await;
+    host.systemd.state().stubborn = true;
+    host.calls();
+    assert_eq!(asker.ask(&format!("5 stop {sandbox} grace_ms=1")).await, "5 ok");
+    assert_eq!(host.calls(), ["thaw", "stop replace", "kill all 9"]);
+    assert_eq!(asker.ask(&format!("6 stop {sandbox} grace_ms=1")).await, "6 ok", "nothing to stop is no error");
+}
+
+#[tokio::test]
+async fn a_kill_overtakes_a_stop_that_waits() {
+    let host = Host::new().await;
+    let mut asker = host.connect().await;
+    let sandbox = SandboxId::new();
+    asker.ask(&start(1, sandbox, SessionId::new())).await;
+    host.systemd.state().stubborn = true;
+    asker.send(&format!("2 stop {sandbox} grace_ms=60000")).await;
+    // The stop has reached systemd when the list says so.
+    while !host.systemd.state().calls.contains(&"stop replace".to_owned()) {
+        assert_eq!(asker.list().await, [format!("{sandbox} running=yes")]);
+    }
+    asker.send(&format!("4 kill {sandbox}")).await;
+    let mut answers = [asker.answer().await, asker.answer().await];
+    answers.sort();
+    assert_eq!(answers, ["2 ok", "4 ok"]);
+    assert_eq!(asker.ask(&format!("5 kill {sandbox}")).await, "5 ok", "nothing to kill is no error");
+}
+
+#[tokio::test]
+async fn a_folder_stays_while_processes_live() {
+    let host = Host::new().await;
+    let mut asker = host.connect().await;
+    let sandbox = SandboxId::new();
+    asker.ask(&start(1, sandbox, SessionId::new())).await;
+    assert_eq!(asker.ask(&format!("2 remove {sandbox}")).await, format!("2 err refused sandbox {sandbox} has processes"));
+    assert!(host.folder(sandbox).exists());
+    asker.ask(&format!("3 kill {sandbox}")).await;
+    assert_eq!(asker.list().await, [format!("{sandbox} running=no")]);
+    for tag in [5, 6] {
+        assert_eq!(asker.ask(&format!("{tag} remove {sandbox}")).await, format!("{tag} ok"));
+        assert!(!host.folder(sandbox).exists());
+        assert!(!host.socket(sandbox).exists());
+    }
+    assert_eq!(asker.list().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn what_does_not_run_can_not_be_frozen_thawed_or_limited() {
+    let host = Host::new().await;
+    let mut asker = host.connect().await;
+    let sandbox = SandboxId::new();
+    for request in [format!("freeze {sandbox}"), format!("thaw {sandbox}"), format!("limit {sandbox} {LIMITS}")] {
+        assert_eq!(
+            asker.ask(&format!("1 {request}")).await,
+            format!("1 err refused sandbox {sandbox} is not running"),
+            "{request}"
+        );
+    }
+    asker.ask(&start(2, sandbox, SessionId::new())).await;
+    host.calls();
+    assert_eq!(asker.ask(&format!("3 limit {sandbox} memory=134217728 cpu=50 tasks=24 disk=16777216")).await, "3 ok");
+    assert_eq!(host.calls(), ["set true"]);
+    let state = host.systemd.state();
+    let properties = &state.units[&unit::name(sandbox)].properties;
+    assert_eq!(properties["MemoryMax"], OwnedVariant::from(128_u64 << 20));
+    assert_eq!(properties["CPUQuotaPerSecUSec"], OwnedVariant::from(500_000_u64));
+    assert_eq!(properties["TasksMax"], OwnedVariant::from(24_u64));
+}
+
+#[tokio::test]
+async fn a_bad_request_is_refused_and_a_bad_line_ends_the_connection() {
+    let host = Host::new().await;
+    let mut asker = host.connect().await;
+    assert_eq!(asker.ask("1 exec /bin/sh").await, "1 err refused malformed request: unknown word");
+    assert_eq!(asker.ask("2 kill ../../etc").await, "2 err refused malformed request: sandbox is malformed");
+    assert_eq!(asker.ask("3 list").await, "3 ok", "the connection goes on");
+    assert_eq!(asker.ask("list").await, "");
+
+    let mut endless = host.connect().await;
+    endless.to.write_all(&[b'1'; 4096]).await.expect("sends");
+    let mut rest = Vec::new();
+    let end = tokio::time::timeout(DEADLINE, endless.from.read_until(b'\n', &mut rest)).await.expect("ends in time");
+    assert!(matches!(end, Ok(0) | Err(_)), "{rest:?}");
+    assert_eq!(host.connect().await.ask("4 list").await, "4 ok", "others do not notice");
+}
+
+#[tokio::test]
+async fn a_request_is_carried_out_when_its_asker_is_gone() {
+    let host = Host::new().await;
+    let sandbox = SandboxId::new();
+    let mut asker = host.connect().await;
+    asker.send(&start(1, sandbox, SessionId::new())).await;
+    drop(asker);
+    let mut asker = host.connect().await;
+    let started = async { while asker.list().await != [format!("{sandbox} running=yes")] {} };
+    tokio::time::timeout(DEADLINE, started).await.expect("is started in time");
+}
+
+#[tokio::test]
+async fn a_lost_systemd_ends_the_launcher_and_what_waits() {
+    let host = Host::new().await;
+    let mut asker = host.connect().await;
+    let sandbox = SandboxId::new();
+    asker.ask(&start(1, sandbox, SessionId::new())).await;
+    host.systemd.state().stubborn = true;
+    host.calls();
+    asker.send(&format!("2 stop {sandbox} grace_ms=60000")).await;
+    while !host.systemd.state().calls.contains(&"stop replace".to_owned()) {
+        tokio::task::yield_now().await;
+    }
+    host.bus.close().await.expect("closes");
+    let unit = unit::name(sandbox);
+    let answer = asker.answer().await;
+    assert!(answer.starts_with(&format!("2 err failed stop {unit}")), "{answer}");
+    tokio::time::timeout(DEADLINE, host.server).await.expect("ends in time").expect("does not panic").expect("ends well");
+    assert!(!*host.stop.borrow(), "nobody asked it to");
+}
+
+#[tokio::test]
+async fn a_stopped_launcher_finishes_what_it_began() {
+    let host = Host::new().await;
+    let mut asker = host.connect().await;
+    let sandbox = SandboxId::new();
+    asker.ask(&start(1, sandbox, SessionId::new())).await;
+    host.systemd.state().stubborn = true;
+    asker.send(&format!("2 stop {sandbox} grace_ms=1")).await;
+    while !host.systemd.state().calls.contains(&"stop replace".to_owned()) {
+        tokio::task::yield_now().await;
+    }
+    host.stop.send_replace(true);
+    assert_eq!(asker.answer().await, "2 ok");
+    tokio::time::timeout(DEADLINE, host.server).await.expect("ends in time").expect("does not panic").expect("ends well");
+}

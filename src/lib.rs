@@ -1,0 +1,58 @@
+//! Ash: a host agent that turns a folder with a `CLAUDE.md` into a production API.
+//!
+//! Modules stand here by layer. A module uses the layers above it in this list, never those
+//! below; `tests/layers.rs` enforces that. Each program is a Cargo feature, and the feature
+//! gates stand on the `mod` lines of this file and of the modules' own `mod.rs`, nowhere else.
+//!
+//! | layer | modules |
+//! | --- | --- |
+//! | 0, words: no I/O, no async, no clock | [`wire`] |
+//! | 1, tools: each usable alone | `report`, `config`, `crypt`, `telemetry`, `systemd`, `link` |
+//! | 2, ports and backends; the small programs | `store`, `sandbox`, `launcher`, `runtime`, `init`, `shim`, `client` |
+//! | 3, services | `auth`, `agent`, `session`, `doctor` |
+//! | 4, edges | `http`, `daemon`, `cli` |
+
+pub mod wire;
+
+#[cfg(feature = "daemon")]
+pub mod config;
+#[cfg(feature = "daemon")]
+pub mod crypt;
+#[cfg(any(feature = "daemon", feature = "launcher", feature = "shim", feature = "init"))]
+pub mod link;
+pub mod report;
+#[cfg(feature = "launcher")]
+pub mod systemd;
+#[cfg(any(feature = "daemon", feature = "launcher", feature = "shim"))]
+pub mod telemetry;
+
+#[cfg(feature = "cli")]
+pub mod client;
+#[cfg(feature = "init")]
+pub mod init;
+#[cfg(feature = "launcher")]
+pub mod launcher;
+#[cfg(feature = "shim")]
+pub mod runtime;
+#[cfg(feature = "daemon")]
+pub mod sandbox;
+#[cfg(feature = "shim")]
+pub mod shim;
+#[cfg(feature = "daemon")]
+pub mod store;
+
+#[cfg(feature = "daemon")]
+pub mod agent;
+#[cfg(feature = "daemon")]
+pub mod auth;
+#[cfg(feature = "daemon")]
+pub mod doctor;
+#[cfg(feature = "daemon")]
+pub mod session;
+
+#[cfg(feature = "cli")]
+pub mod cli;
+#[cfg(feature = "daemon")]
+pub mod daemon;
+#[cfg(feature = "daemon")]
+pub mod http;

@@ -1,0 +1,120 @@
+//! Frames on a stream socket: four bytes of length (little endian), one byte of kind, the body.
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// Largest body. A tool result of 20 MB, escaped twice, has to fit.
+pub const BODY_MAX: usize = 64 << 20;
+/// Bytes of an archive that go into one frame.
+pub const CHUNK: usize = 128 << 10;
+
+const KIND_JSON: u8 = b'J';
+const KIND_CHUNK: u8 = b'B';
+
+/// One frame.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// A message as JSON.
+    Json(Vec<u8>),
+    /// A piece of an archive; an empty one ends it.
+    Chunk(Vec<u8>),
+}
+
+/// Why a frame could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// The connection failed, or ended inside a frame.
+    #[error("connection failed")]
+    Io(#[from] std::io::Error),
+    /// The other end is not speaking this language.
+    #[error("frame of unknown kind {0:#04x}")]
+    Kind(u8),
+    /// The frame is larger than allowed.
+    #[error("frame of {0} bytes, at most {BODY_MAX} are allowed")]
+    TooLarge(usize),
+    /// The body is not the message it should be.
+    #[error("message can not be read")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Reads the next frame; `None` when the other end closed the connection between frames.
+///
+/// # Cancel safety
+///
+/// Not cancel safe: a task of its own should read.
+pub async fn read<R: AsyncRead + Unpin>(from: &mut R) -> Result<Option<Frame>, FrameError> {
+    let mut head = [0; 5];
+    if from.read(&mut head[..1]).await? == 0 {
+        return Ok(None);
+    }
+    from.read_exact(&mut head[1..]).await?;
+    let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
+    if length > BODY_MAX {
+        return Err(FrameError::TooLarge(length));
+    }
+    // The buffer grows with what really arrives, so that a length alone costs nothing.
+    let mut body = Vec::with_capacity(length.min(CHUNK));
+    from.take(length as u64).read_to_end(&mut body).await?;
+    if body.len() != length {
+        return Err(FrameError::Io(std::io::ErrorKind::UnexpectedEof.into()));
+    }
+    match head[4] {
+        KIND_JSON => Ok(Some(Frame::Json(body))),
+        KIND_CHUNK => Ok(Some(Frame::Chunk(body))),
+        other => Err(FrameError::Kind(other)),
+    }
+}
+
+/// The bytes of a JSON frame.
+pub fn encode<T: serde::Serialize>(message: &T) -> Result<Vec<u8>, FrameError> {
+    let mut bytes = vec![0; 5];
+    serde_json::to_writer(&mut bytes, message)?;
+    finish(bytes, KIND_JSON)
+}
+
+/// The bytes of a chunk frame.
+pub fn encode_chunk(chunk: &[u8]) -> Result<Vec<u8>, FrameError> {
+    let mut bytes = Vec::with_capacity(5 + chunk.len());
+    bytes.extend_from_slice(&[0; 5]);
+    bytes.extend_from_slice(chunk);
+    finish(bytes, KIND_CHUNK)
+}
+
+fn finish(mut bytes: Vec<u8>, kind: u8) -> Result<Vec<u8>, FrameError> {
+    let length = bytes.len() - 5;
+    let head = u32::try_from(length).ok().filter(|_| length <= BODY_MAX).ok_or(FrameError::TooLarge(length))?;
+    bytes[..4].copy_from_slice(&head.to_le_bytes());
+    bytes[4] = kind;
+    Ok(bytes)
+}
+
+/// Writes a message as one frame.
+pub async fn write<W: AsyncWrite + Unpin, T: serde::Serialize>(to: &mut W, message: &T) -> Result<(), FrameError> {
+    Ok(to.write_all(&encode(message)?).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn frames_read_back_in_order() {
+        let mut bytes = encode(&serde_json::json!({"a": 1})).expect("fits");
+        bytes.extend(encode_chunk(b"\0\xff").expect("fits"));
+        bytes.extend(encode_chunk(b"").expect("fits"));
+        let mut from = bytes.as_slice();
+        assert_eq!(read(&mut from).await.expect("reads"), Some(Frame::Json(b"{\"a\":1}".to_vec())));
+        assert_eq!(read(&mut from).await.expect("reads"), Some(Frame::Chunk(b"\0\xff".to_vec())));
+        assert_eq!(read(&mut from).await.expect("reads"), Some(Frame::Chunk(Vec::new())));
+        assert_eq!(read(&mut from).await.expect("reads"), None);
+    }
+
+    #[tokio::test]
+    async fn a_bad_stream_is_an_error_and_allocates_nothing_large() {
+        let too_large = [0xff, 0xff, 0xff, 0xff, b'J'];
+        assert!(matches!(read(&mut too_large.as_slice()).await, Err(FrameError::TooLarge(_))));
+        let cut = [10, 0, 0, 0, b'J', b'{'];
+        assert!(matches!(read(&mut cut.as_slice()).await, Err(FrameError::Io(_))));
+        let unknown = [0, 0, 0, 0, b'X'];
+        assert!(matches!(read(&mut unknown.as_slice()).await, Err(FrameError::Kind(b'X'))));
+    }
+}

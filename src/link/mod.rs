@@ -1,0 +1,20 @@
+//! The languages in which Ash's own processes talk to each other.
+//!
+//! | module | between | carried by |
+//! | --- | --- | --- |
+//! | [`launch`] | `ashd` and `ash-launcher` | lines of ASCII on a Unix stream socket |
+//! | [`shim`] | `ashd` and `ash-shim` | length-prefixed frames ([`frame`]) on a Unix stream socket |
+//! | [`inner`] | `ash-shim` and `ash-init` | datagrams with descriptors ([`datagram`]) on a socket pair |
+
+#[cfg(feature = "daemon")]
+pub mod daemon;
+#[cfg(any(feature = "shim", feature = "init"))]
+pub mod datagram;
+#[cfg(any(feature = "daemon", feature = "shim"))]
+pub mod frame;
+#[cfg(any(feature = "shim", feature = "init"))]
+pub mod inner;
+#[cfg(any(feature = "daemon", feature = "launcher"))]
+pub mod launch;
+#[cfg(any(feature = "daemon", feature = "shim"))]
+pub mod shim;

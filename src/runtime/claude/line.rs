@@ -1,0 +1,216 @@
+//! The lines that `claude` writes, as far as they are looked at.
+//!
+//! Parts that are only passed on stay raw text. Unknown types, subtypes and fields are ignored:
+//! their set grows with every release.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// What every line says.
+#[derive(Debug, Deserialize)]
+pub struct Head<'a> {
+    #[serde(borrow, rename = "type")]
+    pub kind: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub subtype: Option<Cow<'a, str>>,
+    #[serde(default, rename = "isReplay")]
+    pub is_replay: bool,
+}
+
+/// `system`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct System<'a> {
+    pub session_id: Option<String>,
+    pub claude_code_version: Option<String>,
+    #[serde(borrow)]
+    pub mcp_servers: Vec<McpServer<'a>>,
+    pub user_message_uuids: Vec<String>,
+}
+
+/// A row of `mcp_servers`.
+#[derive(Debug, Deserialize)]
+pub struct McpServer<'a> {
+    #[serde(borrow)]
+    pub name: Cow<'a, str>,
+    #[serde(borrow)]
+    pub status: Cow<'a, str>,
+    #[serde(default)]
+    pub error: Option<String>,
+}
+
+/// `command_lifecycle`.
+#[derive(Debug, Deserialize)]
+pub struct CommandLifecycle<'a> {
+    pub command_uuid: String,
+    #[serde(borrow)]
+    pub state: Cow<'a, str>,
+}
+
+/// `stream_event`.
+#[derive(Debug, Deserialize)]
+pub struct StreamEvent<'a> {
+    #[serde(borrow)]
+    pub event: StreamPart<'a>,
+}
+
+/// Its event.
+#[derive(Debug, Deserialize)]
+pub struct StreamPart<'a> {
+    #[serde(borrow, rename = "type")]
+    pub kind: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub delta: Option<&'a RawValue>,
+}
+
+/// A delta, or a content block.
+#[derive(Debug, Deserialize)]
+pub struct Block<'a> {
+    #[serde(borrow, rename = "type", default)]
+    pub kind: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub text: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub thinking: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub name: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub input: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub tool_use_id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub content: Option<&'a RawValue>,
+    #[serde(default)]
+    pub is_error: Option<bool>,
+}
+
+/// `assistant` and `user`.
+#[derive(Debug, Deserialize)]
+pub struct Message<'a> {
+    #[serde(borrow)]
+    pub message: Content<'a>,
+    #[serde(borrow, default)]
+    pub tool_use_result: Option<&'a RawValue>,
+}
+
+/// The message of the model API within.
+#[derive(Debug, Deserialize)]
+pub struct Content<'a> {
+    #[serde(borrow)]
+    pub content: &'a RawValue,
+}
+
+impl Content<'_> {
+    /// Its blocks; none if the content is a plain text.
+    pub fn blocks(&self) -> Result<Vec<&RawValue>, serde_json::Error> {
+        if self.content.get().starts_with('[') { serde_json::from_str(self.content.get()) } else { Ok(Vec::new()) }
+    }
+}
+
+/// A `tool_use_result` that is an object.
+#[derive(Debug, Deserialize)]
+pub struct ToolOutput<'a> {
+    #[serde(borrow, default)]
+    pub stdout: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub stderr: Option<&'a RawValue>,
+}
+
+/// `result`.
+#[derive(Debug, Default, Deserialize)]
+pub struct TurnResult<'a> {
+    #[serde(borrow, default)]
+    pub subtype: Cow<'a, str>,
+    #[serde(default)]
+    pub is_error: bool,
+    #[serde(default)]
+    pub num_turns: u64,
+    #[serde(borrow, default)]
+    pub result: Option<&'a RawValue>,
+    #[serde(default)]
+    pub terminal_reason: Option<String>,
+    #[serde(default)]
+    pub api_error_status: Option<u16>,
+    #[serde(default)]
+    pub errors: Vec<String>,
+    #[serde(default)]
+    pub user_message_uuids: Vec<String>,
+}
+
+impl TurnResult<'_> {
+    /// Whether somebody ended the turn before its time.
+    pub fn is_interrupted(&self) -> bool {
+        self.terminal_reason.as_deref().is_some_and(|reason| reason.starts_with("aborted"))
+    }
+
+    /// Why the turn failed, as one sentence; `None` if it did not.
+    pub fn failure(&self) -> Option<String> {
+        if self.is_interrupted() || !(self.is_error || self.subtype.starts_with("error")) {
+            return None;
+        }
+        let text = self.result.and_then(|raw| serde_json::from_str::<String>(raw.get()).ok()).filter(|text| !text.is_empty());
+        let cause = if self.errors.is_empty() { text } else { Some(self.errors.join("; ")) };
+        let cause = cause.unwrap_or_else(|| format!("the runtime ended the turn with {}", self.subtype));
+        Some(match self.api_error_status {
+            Some(status) if !cause.contains(&status.to_string()) => format!("{cause} (status {status})"),
+            _ => cause,
+        })
+    }
+}
+
+/// `control_response`.
+#[derive(Debug, Deserialize)]
+pub struct ControlResponse<'a> {
+    #[serde(borrow)]
+    pub response: ControlOutcome<'a>,
+}
+
+/// Its outcome.
+#[derive(Debug, Deserialize)]
+pub struct ControlOutcome<'a> {
+    #[serde(borrow)]
+    pub request_id: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub response: Option<&'a RawValue>,
+    #[serde(default)]
+    pub error: Option<String>,
+}
+
+/// The answer to `initialize`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Initialized {
+    pub claude_code_version: Option<String>,
+}
+
+/// `control_request`.
+#[derive(Debug, Deserialize)]
+pub struct ControlRequest<'a> {
+    pub request_id: String,
+    #[serde(borrow)]
+    pub request: Asked<'a>,
+}
+
+/// What is asked.
+#[derive(Debug, Deserialize)]
+pub struct Asked<'a> {
+    #[serde(borrow)]
+    pub subtype: Cow<'a, str>,
+    #[serde(default)]
+    pub tool_name: Option<String>,
+    #[serde(default)]
+    pub server_name: Option<String>,
+    #[serde(borrow, default)]
+    pub message: Option<RpcId<'a>>,
+}
+
+/// The id of a JSON-RPC message.
+#[derive(Debug, Deserialize)]
+pub struct RpcId<'a> {
+    #[serde(borrow, default)]
+    pub id: Option<&'a RawValue>,
+}

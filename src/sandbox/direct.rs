@@ -1,0 +1,407 @@
+//! The backend without systemd: each shim is a child process.
+//!
+//! For tests of the layers above and for `ashd --dev`. [`lacks`](Launcher::lacks) says what is
+//! missing. The shim leads a session of its own, so it outlives the daemon; a later daemon finds
+//! it by `<run>/<id>.pid`, which the child itself writes before it becomes the shim, and by its
+//! command line, as numbers of processes are used again. What a shim prints is in `<run>/<id>.log`.
+
+mod detach;
+mod process;
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{Error, ErrorKind};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tokio::process::Command;
+use tokio::time::Instant;
+
+use self::process::Process;
+use super::{LaunchError, Launcher, Limits, Listed, Pending, Spec, Started};
+use crate::report;
+use crate::wire::SandboxId;
+
+/// How long killed processes may take to be gone.
+const KILL_DEADLINE: Duration = Duration::from_secs(20);
+/// How often to look whether processes that may not be our children are gone.
+const POLL: Duration = Duration::from_millis(5);
+
+/// Where things are.
+#[derive(Debug, Clone)]
+pub struct DirectSettings {
+    /// Folder of the sandboxes' folders.
+    pub state_dir: PathBuf,
+    /// Folder of their sockets.
+    pub run_dir: PathBuf,
+    /// The shim.
+    pub shim: PathBuf,
+    /// The init that the shim puts into the sandbox.
+    pub init: PathBuf,
+    /// Folder of the files that become `/etc` inside.
+    pub etc: PathBuf,
+}
+
+/// Runs shims as child processes.
+#[derive(Debug)]
+pub struct Direct {
+    settings: DirectSettings,
+    /// Held while a folder or socket changes.
+    changing: tokio::sync::Mutex<()>,
+}
+
+impl Direct {
+    /// Makes its folders with the first start.
+    pub fn new(settings: DirectSettings) -> Self {
+        Self { settings, changing: tokio::sync::Mutex::new(()) }
+    }
+
+    fn folder(&self, sandbox: SandboxId) -> PathBuf {
+        self.settings.state_dir.join(sandbox.to_string())
+    }
+
+    fn file(&self, sandbox: SandboxId, kind: &str) -> PathBuf {
+        self.settings.run_dir.join(format!("{sandbox}.{kind}"))
+    }
+
+    /// The shim of a sandbox, if it lives.
+    fn find(&self, sandbox: SandboxId) -> Option<Process> {
+        let number = fs::read_to_string(self.file(sandbox, "pid")).ok()?;
+        Process::find(number.parse().ok()?).filter(|process| process.has_arguments(&["--sandbox", &sandbox.to_string()]))
+    }
+
+    async fn start_shim(&self, spec: &Spec) -> Result<Started, LaunchError> {
+        spec.check().map_err(|error| LaunchError::Refused(error.to_string()))?;
+        let _guard = self.changing.lock().await;
+        let sandbox = spec.sandbox;
+        let socket = self.file(sandbox, "sock");
+        if self.find(sandbox).is_some() {
+            return Ok(Started { socket, fresh: false, running: true });
+        }
+        let fresh = self.ensure_folder(sandbox)?;
+        if let Err(error) = self.spawn(sandbox) {
+            self.remove_files(sandbox)?;
+            if fresh {
+                fs::remove_dir_all(self.folder(sandbox)).map_err(failed("remove", self.folder(sandbox)))?;
+            }
+            return Err(error);
+        }
+        Ok(Started { socket, fresh, running: false })
+    }
+
+    /// Makes the folder of a sandbox; says whether it was missing.
+    fn ensure_folder(&self, sandbox: SandboxId) -> Result<bool, LaunchError> {
+        let folder = self.folder(sandbox);
+        let fresh = !folder.exists();
+        let mut private = DirBuilder::new();
+        private.mode(0o700).recursive(true);
+        for path in [self.settings.run_dir.clone(), folder.join("workspace"), folder.join("home"), folder.join("spool")] {
+            private.create(&path).map_err(failed("make", path))?;
+        }
+        Ok(fresh)
+    }
+
+    fn spawn(&self, sandbox: SandboxId) -> Result<(), LaunchError> {
+        self.remove_files(sandbox)?;
+        let socket = self.file(sandbox, "sock");
+        let listener = UnixListener::bind(&socket).map_err(failed("listen on", socket))?;
+        let write = |kind| {
+            let path = self.file(sandbox, kind);
+            OpenOptions::new().create(true).append(true).open(&path).map_err(failed("write", path))
+        };
+        let mut command = Command::new(&self.settings.shim);
+        command.arg("--sandbox").arg(sandbox.to_string());
+        command.arg("--daemon-uid").arg(nix::unistd::geteuid().to_string());
+        command.arg("--state").arg(self.folder(sandbox));
+        command.arg("--init").arg(&self.settings.init);
+        command.arg("--etc").arg(&self.settings.etc);
+        command.stdin(OwnedFd::from(listener)).stdout(Stdio::null()).stderr(write("log")?);
+        detach::lead_session(&mut command, write("pid")?);
+        let mut child = command.spawn().map_err(failed("start", self.settings.shim.clone()))?;
+        tokio::spawn(async move {
+            // Only so that it does not stay as a zombie.
+            match child.wait().await {
+                Ok(status) => tracing::debug!(sandbox_id = %sandbox, %status, "shim ended"),
+                Err(error) => tracing::warn!(sandbox_id = %sandbox, error = %error, "shim can not be waited for, ignoring"),
+            }
+        });
+        Ok(())
+    }
+
+    /// Sends a signal to the shim (and with `all` to what it started), and waits until none of
+    /// them is left.
+    async fn end(&self, shim: Process, signal: Signal, all: bool, within: Duration) -> bool {
+        let deadline = Instant::now() + within;
+        let mut living: HashSet<Process> = HashSet::from([shim]);
+        let mut told = HashSet::new();
+        loop {
+            // Looked for again each time: they may start others until they are gone.
+            living.extend(process::family(&living, shim));
+            living.retain(Process::is_alive);
+            if living.is_empty() {
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            for process in &living {
+                if (all || *process == shim) && told.insert(*process) {
+                    process.signal(signal);
+                }
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    async fn kill_shim(&self, sandbox: SandboxId) -> Result<(), LaunchError> {
+        let Some(shim) = self.find(sandbox) else { return Ok(()) };
+        if self.end(shim, Signal::SIGKILL, true, KILL_DEADLINE).await {
+            return Ok(());
+        }
+        Err(LaunchError::Failed(format!("processes of sandbox {sandbox} do not die")))
+    }
+
+    fn remove_files(&self, sandbox: SandboxId) -> Result<(), LaunchError> {
+        for path in ["sock", "pid", "log"].map(|kind| self.file(sandbox, kind)) {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed("remove", path)(error)),
+                _ => (),
+            }
+        }
+        Ok(())
+    }
+
+    fn list_all(&self) -> Result<Vec<Listed>, LaunchError> {
+        let mut all = BTreeMap::new();
+        for (folder, suffix) in [(&self.settings.state_dir, ""), (&self.settings.run_dir, ".pid")] {
+            let entries = match fs::read_dir(folder) {
+                Ok(entries) => entries,
+                // Nothing was started yet.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(failed("read", folder.clone())(error)),
+            };
+            for entry in entries {
+                let name = entry.map_err(failed("read", folder.clone()))?.file_name();
+                let sandbox = name.to_str().and_then(|name| name.strip_suffix(suffix)?.parse().ok());
+                if let Some(sandbox) = sandbox {
+                    let running = self.find(sandbox).is_some();
+                    // A number that is left of a shim without a folder says nothing.
+                    if running || suffix.is_empty() {
+                        all.insert(sandbox, running);
+                    }
+                }
+            }
+        }
+        let listed = |(sandbox, running)| Listed { sandbox, running, socket: self.file(sandbox, "sock") };
+        Ok(all.into_iter().map(listed).collect())
+    }
+
+    async fn remove_all(&self, sandbox: SandboxId) -> Result<(), LaunchError> {
+        let _guard = self.changing.lock().await;
+        if self.find(sandbox).is_some() {
+            return Err(LaunchError::Refused(format!("sandbox {sandbox} has processes")));
+        }
+        self.remove_files(sandbox)?;
+        let folder = self.folder(sandbox);
+        let removal = tokio::task::spawn_blocking({
+            let folder = folder.clone();
+            move || fs::remove_dir_all(folder)
+        });
+        match removal.await.unwrap_or_else(|error| Err(Error::other(error))) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", folder)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn running(&self, sandbox: SandboxId) -> Result<(), LaunchError> {
+        self.find(sandbox).map(|_| ()).ok_or_else(|| LaunchError::Refused(format!("sandbox {sandbox} is not running")))
+    }
+}
+
+fn failed(step: &'static str, path: PathBuf) -> impl FnOnce(Error) -> LaunchError {
+    move |error| LaunchError::Failed(format!("{step} {}: {}", path.display(), report::chain(&error)))
+}
+
+impl Launcher for Direct {
+    fn start<'a>(&'a self, spec: &'a Spec) -> Pending<'a, Started> {
+        Box::pin(self.start_shim(spec))
+    }
+
+    fn stop(&self, sandbox: SandboxId, grace: Duration) -> Pending<'_, ()> {
+        Box::pin(async move {
+            let Some(shim) = self.find(sandbox) else { return Ok(()) };
+            if self.end(shim, Signal::SIGTERM, false, grace).await {
+                return Ok(());
+            }
+            // The shim may be gone and have left something.
+            if self.end(shim, Signal::SIGKILL, true, KILL_DEADLINE).await {
+                return Ok(());
+            }
+            Err(LaunchError::Failed(format!("processes of sandbox {sandbox} do not die")))
+        })
+    }
+
+    fn kill(&self, sandbox: SandboxId) -> Pending<'_, ()> {
+        Box::pin(self.kill_shim(sandbox))
+    }
+
+    fn freeze(&self, sandbox: SandboxId) -> Pending<'_, ()> {
+        Box::pin(async move {
+            self.running(sandbox)?;
+            Err(LaunchError::Refused("sandboxes without systemd can not be frozen".to_owned()))
+        })
+    }
+
+    fn thaw(&self, sandbox: SandboxId) -> Pending<'_, ()> {
+        Box::pin(async move { self.running(sandbox) })
+    }
+
+    fn limit<'a>(&'a self, sandbox: SandboxId, limits: &'a Limits) -> Pending<'a, ()> {
+        Box::pin(async move {
+            limits.check().map_err(|error| LaunchError::Refused(error.to_string()))?;
+            self.running(sandbox)
+        })
+    }
+
+    fn list(&self) -> Pending<'_, Vec<Listed>> {
+        Box::pin(async move { self.list_all() })
+    }
+
+    fn remove(&self, sandbox: SandboxId) -> Pending<'_, ()> {
+        Box::pin(self.remove_all(sandbox))
+    }
+
+    fn lacks(&self) -> Vec<String> {
+        [
+            "limits of memory, processor, tasks and disk are not enforced",
+            "all sandboxes have the uid of the daemon",
+            "sandboxes can not be frozen",
+            "what sandboxes print is in files, not in the journal",
+        ]
+        .map(str::to_owned)
+        .to_vec()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
+    use super::*;
+    use crate::sandbox::conformance::{self, Abilities};
+
+    /// Ends when asked: waits for a line that nobody writes, without a process beside it.
+    const OBEDIENT: &str = "read -r line <>\"$0.fifo\"\n";
+    /// Does not, and neither does its child.
+    const STUBBORN: &str = "trap '' TERM\nsh -c 'while :; do sleep 600; done' &\nwhile :; do sleep 600; done\n";
+
+    fn direct(dir: &Path, shim: &str) -> Direct {
+        let fifo = dir.join("shim.fifo");
+        if !fifo.exists() {
+            nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("makes");
+        }
+        let path = dir.join("shim");
+        fs::write(&path, format!("#!/bin/sh\necho \"$@\" >&2\n{shim}")).expect("writes");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("sets");
+        Direct::new(settings(dir))
+    }
+
+    fn settings(dir: &Path) -> DirectSettings {
+        let at = |name| dir.join(name);
+        DirectSettings { state_dir: at("state"), run_dir: at("run"), shim: at("shim"), init: at("init"), etc: at("etc") }
+    }
+
+    fn dir() -> tempfile::TempDir {
+        tempfile::tempdir().expect("makes a folder")
+    }
+
+    #[tokio::test]
+    async fn conforms() {
+        let dir = dir();
+        conformance::suite(&direct(dir.path(), OBEDIENT), Abilities { freezes: false }).await;
+        assert_eq!(fs::read_dir(dir.path().join("run")).expect("is there").count(), 0, "nothing is left");
+    }
+
+    #[tokio::test]
+    async fn a_shim_outlives_its_daemon_and_is_found_again() {
+        let dir = dir();
+        let spec = conformance::spec();
+        direct(dir.path(), OBEDIENT).start(&spec).await.expect("starts");
+        let next = direct(dir.path(), OBEDIENT);
+        let found = next.start(&spec).await.expect("is found");
+        assert!(found.running && !found.fresh, "{found:?}");
+        let shim = next.find(spec.sandbox).expect("lives");
+        assert_eq!(nix::unistd::getsid(Some(shim.pid())), Ok(shim.pid()), "it leads a session");
+        next.stop(spec.sandbox, Duration::from_secs(20)).await.expect("stops");
+        assert!(next.find(spec.sandbox).is_none());
+    }
+
+    #[tokio::test]
+    async fn what_does_not_end_is_killed_with_all_it_started() {
+        let dir = dir();
+        let direct = direct(dir.path(), STUBBORN);
+        for kill in [false, true] {
+            let spec = conformance::spec();
+            direct.start(&spec).await.expect("starts");
+            let shim = direct.find(spec.sandbox).expect("lives");
+            // Its trap is set when its children are there.
+            let deadline = Instant::now() + Duration::from_secs(20);
+            let mut all = Vec::new();
+            while all.len() < 4 {
+                assert!(Instant::now() < deadline, "children did not start");
+                all = process::family(&HashSet::from([shim]), shim);
+                tokio::time::sleep(POLL).await;
+            }
+            if kill {
+                direct.kill(spec.sandbox).await.expect("kills");
+            } else {
+                direct.stop(spec.sandbox, Duration::from_millis(50)).await.expect("kills after a while");
+            }
+            assert!(!all.iter().any(Process::is_alive), "{all:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_shim_that_can_not_start_leaves_nothing() {
+        let dir = dir();
+        let direct = Direct::new(settings(dir.path()));
+        let spec = conformance::spec();
+        let error = direct.start(&spec).await.expect_err("there is no shim");
+        assert!(error.to_string().contains(&dir.path().join("shim").display().to_string()), "{error}");
+        assert!(direct.list().await.expect("lists").is_empty());
+        assert_eq!(fs::read_dir(dir.path().join("run")).expect("is there").count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_number_that_was_used_again_is_nobodys_shim() {
+        let dir = dir();
+        let direct = direct(dir.path(), OBEDIENT);
+        let spec = conformance::spec();
+        direct.start(&spec).await.expect("starts");
+        direct.kill(spec.sandbox).await.expect("kills");
+        fs::write(direct.file(spec.sandbox, "pid"), std::process::id().to_string()).expect("writes");
+        direct.kill(spec.sandbox).await.expect("does not kill the one who asks");
+        assert!(!direct.list().await.expect("lists")[0].running);
+        direct.remove(spec.sandbox).await.expect("removes");
+    }
+
+    #[tokio::test]
+    async fn the_shim_gets_its_arguments() {
+        let dir = dir();
+        let direct = direct(dir.path(), OBEDIENT);
+        let spec = conformance::spec();
+        direct.start(&spec).await.expect("starts");
+        let shim = direct.find(spec.sandbox).expect("lives");
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        let state = path(&format!("state/{}", spec.sandbox));
+        let uid = nix::unistd::geteuid().to_string();
+        assert!(shim.has_arguments(&["--daemon-uid", &uid, "--state", &state, "--init", &path("init"), "--etc", &path("etc")]));
+        direct.kill(spec.sandbox).await.expect("kills");
+    }
+}

@@ -1,0 +1,6 @@
+//! What to run: pure data, checked.
+//!
+//! It stands with the language that carries it to the launcher, as the privileged half must not
+//! know anything above that.
+
+pub use crate::link::launch::{Limits, Spec, SpecError, bounds};

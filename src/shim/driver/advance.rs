@@ -1,0 +1,290 @@
+//! What the state asks for: the sandbox opened, the workspace unpacked, the runtime started, the
+//! next turn begun, the shim ended.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::{Driver, Input, ProcessState, RoomState, Running, STOP_DEADLINE, Unpacking};
+use crate::link::shim::{EndState, Op, Room};
+use crate::report;
+use crate::runtime::ProcessEnd;
+use crate::shim::connection::ConnectionId;
+use crate::shim::env::environment;
+use crate::shim::inner::Inner;
+use crate::shim::process::Process;
+use crate::shim::room::{self, Opened, RoomError};
+use crate::shim::unpack::{self, UnpackError};
+use crate::wire::message::TurnOptions;
+
+/// How long the runtime may take to exit once it was asked to; it is some 0.2 s.
+const EXIT_DEADLINE: Duration = Duration::from_secs(4);
+/// How long a program that is run before the runtime may take.
+const REPAIR_DEADLINE: Duration = Duration::from_secs(5);
+
+impl Driver {
+    /// Does what the state asks for. True when the shim is to end.
+    pub(super) async fn advance(&mut self) -> bool {
+        if self.stop_at.is_some() {
+            return self.advance_stop().await;
+        }
+        if self.unpacking.is_some() {
+            self.advance_unpack();
+        } else {
+            self.advance_turn().await;
+        }
+        false
+    }
+
+    async fn advance_turn(&mut self) {
+        let Some(session) = &self.session else {
+            if self.turns.current().is_some() {
+                self.fail_turn("no session is set up in the sandbox");
+            }
+            return;
+        };
+        let options = match self.turns.current() {
+            Some(current) if current.begun => return,
+            Some(current) => Some(current.turn.options.clone()),
+            None if self.warm => None,
+            None => return,
+        };
+        match (&self.room, &self.plan) {
+            (RoomState::Closed, Some(plan)) => return self.open_room(plan.clone(), Vec::new()),
+            (RoomState::Closed, None) => return self.fail_turn("the sandbox was not opened"),
+            (RoomState::Opening(_) | RoomState::Closing, _) => return,
+            (RoomState::Open { .. }, _) => {}
+        }
+        match &self.process {
+            ProcessState::None => self.start_process(&options.unwrap_or_default()),
+            ProcessState::Starting => {}
+            ProcessState::Running(_) if options.is_none() => self.warm = false,
+            // It ends, or it is in a turn of its own, which is not disturbed.
+            ProcessState::Running(running) if running.ending || running.broken.is_some() => {}
+            ProcessState::Running(_) if session.adapter.running().is_some() => {}
+            ProcessState::Running(_) => {
+                if session.adapter.serves(&session.setup.options, &options.unwrap_or_default()) {
+                    self.begin().await;
+                } else {
+                    self.end_process();
+                }
+            }
+        }
+    }
+
+    async fn begin(&mut self) {
+        if let (Some(session), Some(current)) = (&mut self.session, self.turns.current()) {
+            let bytes = session.adapter.begin(&session.setup.options, &current.turn);
+            current.begun = true;
+            tracing::debug!(turn_id = %current.turn.id, "turn begins");
+            self.write(bytes).await;
+        }
+    }
+
+    fn start_process(&mut self, options: &TurnOptions) {
+        let (Some(session), RoomState::Open { inner, .. }) = (&mut self.session, &self.room) else { return };
+        let launch = session.adapter.launch(&session.setup.options, options);
+        let (env, refused) = environment(launch.env.clone(), &session.setup.env);
+        if !refused.is_empty() {
+            tracing::warn!(names = refused.join(" "), "environment has names that a session can not set, ignoring them");
+        }
+        let inner = inner.clone();
+        self.warm = false;
+        self.process = ProcessState::Starting;
+        self.later(async move { Input::Started(Process::start(&inner, launch, env).await) });
+    }
+
+    pub(super) async fn started(&mut self, started: Result<Process, String>) {
+        match started {
+            Ok(process) => self.process = ProcessState::Running(Running { process, ending: false, broken: None }),
+            Err(reason) => {
+                self.process = ProcessState::None;
+                // The adapter knows only of turns that it was given.
+                let is_told = self.session.as_ref().is_some_and(|session| session.adapter.running().is_some());
+                self.process_ended(ProcessEnd { reason: Some(reason.clone()), ..ProcessEnd::default() }).await;
+                if !is_told {
+                    self.fail_turn(&format!("runtime could not be started: {reason}"));
+                }
+            }
+        }
+    }
+
+    /// Asks the process to exit.
+    fn end_process(&mut self) {
+        if let ProcessState::Running(running) = &mut self.process
+            && !running.ending
+        {
+            running.ending = true;
+            running.process.close();
+            self.kill_at = Some(Instant::now() + EXIT_DEADLINE);
+        }
+    }
+
+    pub(super) fn open(&mut self, id: ConnectionId, op: Op, plan: Room) {
+        match &mut self.room {
+            RoomState::Open { .. } => self.reply(id, op, Ok(())),
+            RoomState::Opening(waiting) => waiting.push((id, op)),
+            RoomState::Closing => self.reply(id, op, Err("the sandbox is being stopped".to_owned())),
+            RoomState::Closed => self.open_room(plan, vec![(id, op)]),
+        }
+    }
+
+    fn open_room(&mut self, plan: Room, waiting: Vec<(ConnectionId, Op)>) {
+        self.room = RoomState::Opening(waiting);
+        self.plan = Some(plan.clone());
+        let args = Arc::clone(&self.args);
+        self.later(async move { Input::Opened(room::open(&args, &plan).await) });
+    }
+
+    pub(super) fn opened(&mut self, opened: Result<Opened, RoomError>) {
+        let RoomState::Opening(waiting) = std::mem::replace(&mut self.room, RoomState::Closed) else { return };
+        let result = match opened {
+            Ok(Opened { inner, listener, mut bwrap }) => {
+                tracing::info!("sandbox is open");
+                let gateway = tokio::spawn(self.gateway.clone().serve(listener));
+                self.room = RoomState::Open { inner, gateway };
+                self.later(async move { Input::RoomEnded(bwrap.ended().await) });
+                Ok(())
+            }
+            Err(error) => {
+                let cause = report::chain(&error);
+                tracing::error!(error = cause, "sandbox can not be opened");
+                self.turns.current();
+                self.fail_turn(&cause);
+                self.warm = false;
+                Err(cause)
+            }
+        };
+        for (id, op) in waiting {
+            self.reply(id, op, result.clone());
+        }
+    }
+
+    pub(super) fn room_ended(&mut self, cause: String) {
+        match &self.room {
+            RoomState::Open { gateway, .. } => {
+                tracing::error!(cause, "sandbox ended by itself");
+                gateway.abort();
+            }
+            RoomState::Closed | RoomState::Opening(_) | RoomState::Closing => tracing::debug!(cause, "sandbox ended"),
+        }
+        self.room = RoomState::Closed;
+        if let ProcessState::Running(running) = &mut self.process {
+            running.broken.get_or_insert(format!("the sandbox ended: {cause}"));
+        }
+    }
+
+    pub(super) fn inner(&self) -> Option<Inner> {
+        if let RoomState::Open { inner, .. } = &self.room { Some(inner.clone()) } else { None }
+    }
+
+    pub(super) async fn unpack(&mut self, connection: ConnectionId, op: Op, chunks: mpsc::Receiver<Vec<u8>>) {
+        let has_turn = self.turns.current().is_some() || self.session.as_ref().is_some_and(|s| s.adapter.running().is_some());
+        let refusal = match () {
+            () if self.unpacking.is_some() => "the workspace is being unpacked",
+            () if self.stop_at.is_some() => "the sandbox is being stopped",
+            () if has_turn => "a turn is running",
+            () if self.inner().is_none() => "the sandbox is not open",
+            () => "",
+        };
+        if !refusal.is_empty() {
+            return self.reply(connection, op, Err(refusal.to_owned()));
+        }
+        // It has read the files that now go away.
+        self.end_process();
+        self.unpacking = Some(Unpacking { connection, op, chunks: Some(chunks) });
+    }
+
+    fn advance_unpack(&mut self) {
+        if !matches!(self.process, ProcessState::None) {
+            // One that was starting when the archive came.
+            return self.end_process();
+        }
+        let inner = self.inner();
+        let Some(chunks) = self.unpacking.as_mut().and_then(|unpacking| unpacking.chunks.take()) else { return };
+        self.unpacked = false;
+        if let Err(error) = self.memory.set_unpacked(false) {
+            tracing::warn!(%error, "can not remember that the workspace is incomplete, ignoring");
+        }
+        self.later(async move {
+            Input::Unpacked(match inner {
+                Some(inner) => unpack::unpack(&inner, chunks).await,
+                None => Err(UnpackError::Failed("the sandbox has ended".to_owned())),
+            })
+        });
+    }
+
+    pub(super) fn unpacked(&mut self, result: Result<(), UnpackError>) {
+        let Some(Unpacking { connection, op, .. }) = self.unpacking.take() else { return };
+        let result = result
+            .map_err(|error| report::chain(&error))
+            .and_then(|()| self.memory.set_unpacked(true).map_err(|error| format!("write to the spool folder: {error}")));
+        self.unpacked = result.is_ok();
+        if let Err(error) = &result {
+            tracing::warn!(error, "workspace was not unpacked");
+        }
+        self.reply(connection, op, result);
+    }
+
+    pub(super) async fn deadline(&mut self) {
+        if self.kill_at.is_some_and(|at| at <= Instant::now()) {
+            self.kill_at = None;
+            if let (ProcessState::Running(running), Some(inner)) = (&self.process, self.inner()) {
+                tracing::warn!("runtime did not do as asked in time, killing it");
+                inner.signal(running.process.handle(), nix::libc::SIGKILL).await;
+            }
+        }
+    }
+
+    /// Begins to end the shim.
+    pub(super) async fn stop(&mut self) {
+        if self.stop_at.is_some() {
+            return;
+        }
+        tracing::info!("shim is asked to stop");
+        self.stop_at = Some(Instant::now() + STOP_DEADLINE);
+        for turn in self.turns.cancel_all() {
+            self.end_turn(turn, EndState::Cancelled, Some("the sandbox was stopped"));
+        }
+        self.interrupt(None).await;
+        self.end_process();
+    }
+
+    async fn advance_stop(&mut self) -> bool {
+        if self.stop_at.is_some_and(|at| at <= Instant::now()) {
+            tracing::warn!("shim did not stop in good order in time, ending all the same");
+            return true;
+        }
+        match (&self.process, &self.room) {
+            (ProcessState::Running(_), _) => {
+                self.end_process();
+                return false;
+            }
+            (ProcessState::Starting, _) | (_, RoomState::Opening(_) | RoomState::Closing) => return false,
+            (ProcessState::None, RoomState::Closed) => {}
+            (ProcessState::None, RoomState::Open { .. }) => {
+                if let RoomState::Open { inner, gateway } = std::mem::replace(&mut self.room, RoomState::Closing) {
+                    gateway.abort();
+                    // Nobody asks init any more, so it ends.
+                    inner.kill_all().await;
+                }
+                return false;
+            }
+        }
+        // What happened last is to be stored, if somebody is there to store it.
+        self.link.as_ref().is_none_or(|link| self.spool.is_empty() && !link.has_work(&self.spool))
+    }
+}
+
+/// Runs a program inside to its end, without its output.
+pub(super) async fn run_quietly(inner: &Inner, argv: Vec<String>) {
+    let null = || io::pipe().map(|(_, writer)| writer.into());
+    let (Ok(stdin), Ok(stdout), Ok(stderr)) = (null(), null(), null()) else { return };
+    if let Ok(child) = inner.spawn(argv, Vec::new(), "/", [stdin, stdout, stderr]).await {
+        // The runtime itself says so if it did not help.
+        let _ended = tokio::time::timeout(REPAIR_DEADLINE, child.exit).await;
+    }
+}

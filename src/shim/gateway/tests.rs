@@ -1,0 +1,166 @@
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::*;
+
+fn settings(base_url: &str) -> Settings {
+    Settings { base_url: base_url.to_owned(), api_key: Some("sk-real".to_owned()) }
+}
+
+#[test]
+fn an_endpoint_has_a_scheme_a_host_and_maybe_a_path() {
+    let cases = [
+        ("https://api.example.com", Some("https://api.example.com/v1/messages?beta=true")),
+        ("http://127.0.0.1:8099/", Some("http://127.0.0.1:8099/v1/messages?beta=true")),
+        ("https://proxy.example.com/anthropic/", Some("https://proxy.example.com/anthropic/v1/messages?beta=true")),
+        ("api.example.com", None),
+        ("ftp://api.example.com", None),
+        ("https://user:secret@api.example.com", None),
+        ("https://api.example.com/?q=1", None),
+        ("", None),
+    ];
+    for (base, wanted) in cases {
+        let target = Target::new(&settings(base)).ok();
+        let uri = target.map(|target| target.uri("/v1/messages", Some("beta=true")).expect("an address").to_string());
+        assert_eq!(uri.as_deref(), wanted, "{base}");
+    }
+    let target = Target::new(&settings("http://h")).expect("an address");
+    assert!(!format!("{target:?}").contains("sk-real"));
+    let bad = Settings { base_url: "http://h".to_owned(), api_key: Some("a\nb".to_owned()) };
+    assert!(matches!(Target::new(&bad), Err(GatewayError::Key)));
+}
+
+/// A gateway on a port of its own.
+async fn gateway(base_url: &str) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let gateway = Gateway::new();
+    if !base_url.is_empty() {
+        gateway.aim(&settings(base_url)).expect("an address");
+    }
+    tokio::spawn(gateway.serve(listener));
+    address
+}
+
+async fn exchange(address: std::net::SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("connected");
+    stream.write_all(request.as_bytes()).await.expect("written");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("read");
+    answer
+}
+
+fn post(path: &str, headers: &str, body: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\nhost: inner\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n{body}", body.len())
+}
+
+/// An endpoint that answers one call with `answer`, and the call as it came.
+async fn endpoint(answer: &'static str) -> (String, tokio::task::JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let seen = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a call");
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"BODY") {
+            stream.read_buf(&mut seen).await.expect("read");
+        }
+        stream.write_all(answer.as_bytes()).await.expect("written");
+        String::from_utf8(seen).expect("text")
+    });
+    (format!("http://{address}/base"), seen)
+}
+
+#[tokio::test]
+async fn calls_go_out_with_the_real_key_and_their_own_headers() {
+    let answer = "HTTP/1.1 529 \r\nx-up: 1\r\nconnection: x-hop, close\r\nx-hop: 1\r\ncontent-length: 4\r\n\r\nbusy";
+    let (base, seen) = endpoint(answer).await;
+    let address = gateway(&base).await;
+    let headers = "x-api-key: placeholder\r\nauthorization: Bearer x\r\nproxy-authorization: y\r\ncookie: z\r\nanthropic-beta: b-1,b-2\r\nx-unknown: kept\r\nte: trailers\r\n";
+    let answer = exchange(address, &post("/v1/messages?beta=true", headers, "BODY")).await;
+    let seen = seen.await.expect("the call").to_lowercase();
+    assert!(seen.starts_with("post /base/v1/messages?beta=true http/1.1\r\n"), "{seen}");
+    for kept in [
+        "x-api-key: sk-real\r\n",
+        "anthropic-beta: b-1,b-2\r\n",
+        "x-unknown: kept\r\n",
+        "content-length: 4\r\n",
+        "host: 127.0.0.1:",
+    ] {
+        assert!(seen.contains(kept), "{kept:?} in {seen}");
+    }
+    for dropped in ["placeholder", "bearer", "proxy-authorization", "cookie", "te: ", "host: inner"] {
+        assert!(!seen.contains(dropped), "{dropped:?} in {seen}");
+    }
+    assert!(answer.starts_with("HTTP/1.1 529"), "{answer}");
+    assert!(answer.contains("x-up: 1\r\n") && !answer.contains("x-hop") && answer.ends_with("busy"), "{answer}");
+}
+
+#[tokio::test]
+async fn nothing_else_leaves() {
+    let (base, seen) = endpoint("").await;
+    let address = gateway(&base).await;
+    let requests = [
+        "GET /v1/messages HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n".to_owned(),
+        "GET http://elsewhere/ HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n".to_owned(),
+        "CONNECT elsewhere:443 HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n".to_owned(),
+        post("/v1/models", "", "BODY"),
+        post("/v1/messages/", "", "BODY"),
+        post("/v1/messages/batches", "", "BODY"),
+        post("/v1/../v1/messages", "", "BODY"),
+        post("/V1/messages", "", "BODY"),
+    ];
+    for request in requests {
+        let answer = exchange(address, &request).await;
+        assert!(answer.starts_with("HTTP/1.1 404"), "{request}: {answer}");
+        let body = answer.split("\r\n\r\n").nth(1).expect("a body");
+        let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
+        assert_eq!((&body["type"], &body["error"]["type"]), (&json!("error"), &json!("not_found_error")));
+    }
+    assert!(!seen.is_finished(), "the endpoint heard of none of them");
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_refused() {
+    let address = gateway("http://127.0.0.1:1").await;
+    let head = format!("POST /v1/messages HTTP/1.1\r\nhost: h\r\ncontent-length: {}\r\n\r\n", BODY_MAX + 1);
+    let answer = exchange(address, &head).await;
+    assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("request_too_large"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_down_is_named_with_the_cause() {
+    let unused = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
+    let address = gateway(&format!("http://{unused}")).await;
+    let answer = exchange(address, &post("/v1/messages", "", "BODY")).await;
+    assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
+    assert!(answer.contains(&unused.to_string()) && answer.contains("Connection refused"), "{answer}");
+    let address = gateway("").await;
+    let answer = exchange(address, &post("/v1/messages", "", "BODY")).await;
+    assert!(answer.starts_with("HTTP/1.1 502") && answer.contains("no session is set up"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_answer_streams_through_as_it_comes() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let base = format!("http://{}", listener.local_addr().expect("an address"));
+    let address = gateway(&base).await;
+    let mut caller = TcpStream::connect(address).await.expect("connected");
+    // Neither the request's body nor the answer is complete when the first part arrives.
+    caller.write_all(b"POST /v1/messages HTTP/1.1\r\nhost: h\r\ncontent-length: 8\r\n\r\nfour").await.expect("written");
+    let (mut model, _) = listener.accept().await.expect("a call");
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"four") {
+        model.read_buf(&mut seen).await.expect("read");
+    }
+    model
+        .write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n")
+        .await
+        .expect("written");
+    let mut heard = Vec::new();
+    while !String::from_utf8_lossy(&heard).contains("first") {
+        caller.read_buf(&mut heard).await.expect("read");
+    }
+    // The model breaks off; the caller sees that the answer is not whole.
+    drop(model);
+    let rest = caller.read_to_end(&mut heard).await;
+    assert!(rest.is_err() || !String::from_utf8_lossy(&heard).contains("\r\n0\r\n"), "{heard:?}");
+}

@@ -1,0 +1,254 @@
+//! The shim's end of the conversation with init.
+//!
+//! One task owns the socket. Everybody else holds an [`Inner`] and asks through a bounded channel;
+//! answers come back through one-shot channels. When the last [`Inner`] is gone, or init is, the
+//! task ends; the socket closes, and init ends everything inside.
+//!
+//! Init is not trusted: an answer to nothing is ignored, and a message that can not be read ends
+//! the conversation.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use tokio::io::Interest;
+use tokio::net::UnixDatagram;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::link::datagram;
+use crate::link::inner::{DATAGRAM_MAX, FromInit, Handle, ToInit};
+
+/// Requests that may wait for init, which answers within microseconds.
+const QUEUE: usize = 16;
+
+/// Why init did not do as asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum InnerError {
+    /// Init is gone, and with it everything inside.
+    #[error("the sandbox has ended")]
+    Gone,
+    /// Init could not do it.
+    #[error("{0}")]
+    Failed(String),
+    /// The request is larger than a datagram.
+    #[error("arguments and environment of {0} bytes are too large, at most {DATAGRAM_MAX} are allowed")]
+    TooLarge(usize),
+}
+
+/// How a program inside ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exit {
+    /// Its exit code, if it exited.
+    pub code: Option<i32>,
+    /// The signal, if one ended it.
+    pub signal: Option<i32>,
+}
+
+/// A program inside.
+#[derive(Debug)]
+pub struct Child {
+    /// Names it.
+    pub handle: Handle,
+    /// How it ends; an error if the sandbox ends first.
+    pub exit: oneshot::Receiver<Exit>,
+}
+
+/// Asks init. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Inner {
+    requests: mpsc::Sender<Request>,
+}
+
+#[derive(Debug)]
+enum Request {
+    Spawn { argv: Vec<String>, env: Vec<(String, String)>, cwd: &'static str, stdio: [OwnedFd; 3], reply: Reply<Child> },
+    Listen { port: u16, reply: Reply<TcpListener> },
+    Signal { handle: Handle, signal: i32 },
+    KillAll,
+}
+
+type Reply<T> = oneshot::Sender<Result<T, InnerError>>;
+
+/// The socket pair: ours, and the one to give to init as its standard input.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+    fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok((ours, theirs))
+}
+
+impl Inner {
+    /// Begins the conversation. The receiver hears when init is ready, or an error if it ends
+    /// before that.
+    pub fn start(socket: OwnedFd) -> io::Result<(Self, oneshot::Receiver<()>)> {
+        // The event loop has no type for sockets of our kind, and this one fits.
+        let socket = UnixDatagram::from_std(std::os::unix::net::UnixDatagram::from(socket))?;
+        let (requests, queue) = mpsc::channel(QUEUE);
+        let (ready, is_ready) = oneshot::channel();
+        tokio::spawn(async move {
+            let mut talk = Talk { socket, next: 0, ready: Some(ready), asked: HashMap::new(), running: HashMap::new() };
+            if let Err(error) = talk.run(queue).await {
+                tracing::warn!(%error, "conversation with init broke, ending the sandbox");
+            }
+        });
+        Ok((Self { requests }, is_ready))
+    }
+
+    /// Starts a program with its standard input, output and error.
+    pub async fn spawn(
+        &self,
+        argv: Vec<String>,
+        env: Vec<(String, String)>,
+        cwd: &'static str,
+        stdio: [OwnedFd; 3],
+    ) -> Result<Child, InnerError> {
+        self.ask(|reply| Request::Spawn { argv, env, cwd, stdio, reply }).await
+    }
+
+    /// Opens a listener on the inner loopback.
+    pub async fn listen(&self, port: u16) -> Result<TcpListener, InnerError> {
+        self.ask(|reply| Request::Listen { port, reply }).await
+    }
+
+    /// Sends a signal to a program and its process group.
+    pub async fn signal(&self, handle: Handle, signal: i32) {
+        // Without init there is no program either.
+        let _gone = self.requests.send(Request::Signal { handle, signal }).await;
+    }
+
+    /// Kills everything inside but init.
+    pub async fn kill_all(&self) {
+        // As above.
+        let _gone = self.requests.send(Request::KillAll).await;
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, InnerError> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(request(reply)).await.map_err(|_| InnerError::Gone)?;
+        answer.await.map_err(|_| InnerError::Gone)?
+    }
+}
+
+/// What was asked and is not answered.
+#[derive(Debug)]
+enum Asked {
+    Spawn(Reply<Child>),
+    Listen(Reply<TcpListener>),
+}
+
+struct Talk {
+    socket: UnixDatagram,
+    next: Handle,
+    ready: Option<oneshot::Sender<()>>,
+    asked: HashMap<Handle, Asked>,
+    running: HashMap<Handle, oneshot::Sender<Exit>>,
+}
+
+impl Talk {
+    async fn run(&mut self, mut queue: mpsc::Receiver<Request>) -> io::Result<()> {
+        let mut outgoing: VecDeque<(Vec<u8>, Vec<OwnedFd>)> = VecDeque::new();
+        let mut buffer = vec![0; 8 << 10];
+        loop {
+            tokio::select! {
+                readable = self.socket.readable() => {
+                    readable?;
+                    let socket = &self.socket;
+                    match socket.try_io(Interest::READABLE, || datagram::receive(socket.as_fd(), &mut buffer)) {
+                        Ok(Some((length, descriptors))) => {
+                            let message = serde_json::from_slice(&buffer[..length])?;
+                            self.hear(message, descriptors);
+                        }
+                        Ok(None) => return Ok(()),
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                writable = self.socket.writable(), if !outgoing.is_empty() => {
+                    writable?;
+                    let Some((body, descriptors)) = outgoing.front() else { continue };
+                    let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+                    let socket = &self.socket;
+                    match socket.try_io(Interest::WRITABLE, || datagram::send(socket.as_fd(), body, &descriptors)) {
+                        Ok(()) => drop(outgoing.pop_front()),
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                request = queue.recv(), if outgoing.len() < QUEUE => match request {
+                    Some(request) => outgoing.extend(self.encode(request)?),
+                    None => return Ok(()),
+                },
+            }
+        }
+    }
+
+    fn encode(&mut self, request: Request) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
+        self.next += 1;
+        let handle = self.next;
+        let (message, descriptors, asked) = match request {
+            Request::Spawn { argv, env, cwd, stdio, reply } => {
+                let message = ToInit::Spawn { handle, argv, env, cwd: cwd.to_owned() };
+                (message, Vec::from(stdio), Some(Asked::Spawn(reply)))
+            }
+            Request::Listen { port, reply } => (ToInit::Listen { handle, port }, Vec::new(), Some(Asked::Listen(reply))),
+            Request::Signal { handle, signal } => (ToInit::Signal { handle, signal, group: true }, Vec::new(), None),
+            Request::KillAll => (ToInit::KillAll, Vec::new(), None),
+        };
+        let body = serde_json::to_vec(&message)?;
+        if body.len() > DATAGRAM_MAX {
+            if let Some(asked) = asked {
+                asked.fail(InnerError::TooLarge(body.len()));
+            }
+            return Ok(None);
+        }
+        self.asked.extend(asked.map(|asked| (handle, asked)));
+        Ok(Some((body, descriptors)))
+    }
+
+    fn hear(&mut self, message: FromInit, mut descriptors: Vec<OwnedFd>) {
+        match message {
+            FromInit::Ready => {
+                if let Some(ready) = self.ready.take() {
+                    // Nobody waits for it after a deadline.
+                    let _late = ready.send(());
+                }
+            }
+            FromInit::Spawned { handle, .. } => {
+                if let Some(Asked::Spawn(reply)) = self.asked.remove(&handle) {
+                    let (ended, exit) = oneshot::channel();
+                    self.running.insert(handle, ended);
+                    // Who does not wait for the start does not mind the end.
+                    let _gone = reply.send(Ok(Child { handle, exit }));
+                }
+            }
+            FromInit::Listening { handle, .. } => {
+                if let (Some(Asked::Listen(reply)), Some(listener)) = (self.asked.remove(&handle), descriptors.pop()) {
+                    // As above.
+                    let _gone = reply.send(Ok(TcpListener::from(listener)));
+                }
+            }
+            FromInit::Failed { handle, error } => match self.asked.remove(&handle) {
+                Some(asked) => asked.fail(InnerError::Failed(error)),
+                None => tracing::debug!(%error, "init could not do something, ignoring"),
+            },
+            FromInit::Exited { handle, code, signal } => {
+                if let Some(ended) = self.running.remove(&handle) {
+                    // As above.
+                    let _gone = ended.send(Exit { code, signal });
+                }
+            }
+        }
+    }
+}
+
+impl Asked {
+    fn fail(self, error: InnerError) {
+        // Who does not wait any more does not mind.
+        let _gone = match self {
+            Self::Spawn(reply) => reply.send(Err(error)).is_err(),
+            Self::Listen(reply) => reply.send(Err(error)).is_err(),
+        };
+    }
+}

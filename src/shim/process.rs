@@ -1,0 +1,183 @@
+//! A runtime's process: its standard input, output and error, and its end.
+//!
+//! ```text
+//! driver ── bytes ──▶ writer ──▶ stdin ┐
+//! driver ◀── Line, Ended ── reader ◀── stdout │ process inside
+//! journal ◀── log::lines ◀──────────── stderr ┘
+//! ```
+//!
+//! The reader hands over one line at a time and waits until it is taken. So when the driver stops
+//! taking, the pipe fills and the runtime waits; nothing piles up here, and nothing is lost.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::pipe;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::inner::{Child, Exit, Inner, InnerError};
+use super::log;
+use crate::link::inner::Handle;
+use crate::link::shim::WORKSPACE_INSIDE;
+use crate::runtime::{LINE_MAX, Launch, ProcessEnd};
+
+/// Writes that may wait for the runtime to read. A turn takes a handful; a runtime that asks
+/// without reading the answers is broken.
+const WRITES: usize = 256;
+/// Silence after the end of the process, after which what still holds its output is not waited for.
+const DRAIN: Duration = Duration::from_secs(1);
+/// How long a process may live on without its output.
+const LINGER: Duration = Duration::from_secs(5);
+/// How long its last words on standard error are waited for.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// What comes from a process.
+#[derive(Debug)]
+pub enum FromProcess {
+    /// A line, without its end.
+    Line(Vec<u8>),
+    /// It ended; the last that comes.
+    Ended(ProcessEnd),
+}
+
+/// A runtime that was started.
+#[derive(Debug)]
+pub struct Process {
+    handle: Handle,
+    /// `None` once its input was closed.
+    input: Option<mpsc::Sender<Vec<u8>>>,
+    output: mpsc::Receiver<FromProcess>,
+}
+
+impl Process {
+    /// Starts a runtime. `env` is all of its environment.
+    pub async fn start(inner: &Inner, launch: Launch, env: Vec<(String, String)>) -> Result<Self, String> {
+        let pipes = pipes().map_err(|error| format!("make pipes: {error}"))?;
+        let (stdin, stdout, stderr, theirs) = pipes;
+        let child = inner.spawn(launch.argv, env, WORKSPACE_INSIDE, theirs).await.map_err(|error| match error {
+            InnerError::Failed(reason) => reason,
+            other => other.to_string(),
+        })?;
+        let handle = child.handle;
+        let (input, writes) = mpsc::channel(WRITES);
+        let (lines, output) = mpsc::channel(1);
+        // A fresh channel has room.
+        let _first = input.try_send(launch.opening);
+        tokio::spawn(write(stdin, writes));
+        let stderr = tokio::spawn(log::lines(stderr, "runtime"));
+        tokio::spawn(read(stdout, stderr, child, inner.clone(), lines));
+        Ok(Self { handle, input: Some(input), output })
+    }
+
+    /// Writes to the process. False if it does not read what it was sent before; one whose input
+    /// is closed, or that has ended, is not to read any more.
+    pub fn write(&self, bytes: Vec<u8>) -> bool {
+        let is_full = |input: &mpsc::Sender<_>| matches!(input.try_send(bytes), Err(mpsc::error::TrySendError::Full(_)));
+        !self.input.as_ref().is_some_and(is_full)
+    }
+
+    /// Closes its input, which asks it to finish and exit.
+    pub fn close(&mut self) {
+        self.input = None;
+    }
+
+    /// Names it to init.
+    pub const fn handle(&self) -> Handle {
+        self.handle
+    }
+
+    /// The next of its output.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn next(&mut self) -> FromProcess {
+        self.output.recv().await.unwrap_or_else(|| FromProcess::Ended(ProcessEnd::default()))
+    }
+}
+
+type Pipes = (pipe::Sender, pipe::Receiver, pipe::Receiver, [OwnedFd; 3]);
+
+/// Our ends of standard input, output and error, and theirs.
+fn pipes() -> io::Result<Pipes> {
+    let (stdin, to_stdin) = io::pipe()?;
+    let (from_stdout, stdout) = io::pipe()?;
+    let (from_stderr, stderr) = io::pipe()?;
+    let ours = (
+        pipe::Sender::from_owned_fd(to_stdin.into())?,
+        pipe::Receiver::from_owned_fd(from_stdout.into())?,
+        pipe::Receiver::from_owned_fd(from_stderr.into())?,
+    );
+    Ok((ours.0, ours.1, ours.2, [stdin.into(), stdout.into(), stderr.into()]))
+}
+
+async fn write(mut stdin: pipe::Sender, mut writes: mpsc::Receiver<Vec<u8>>) {
+    while let Some(bytes) = writes.recv().await {
+        if stdin.write_all(&bytes).await.is_err() {
+            // It closed its input or ended; the reader tells which.
+            return;
+        }
+    }
+}
+
+async fn read(stdout: pipe::Receiver, stderr: JoinHandle<String>, child: Child, inner: Inner, lines: mpsc::Sender<FromProcess>) {
+    let Child { handle, mut exit } = child;
+    let mut end = None;
+    let reason = read_lines(stdout, &mut exit, &mut end, &lines).await.err();
+    let exit = match end {
+        Some(exit) => exit,
+        None => {
+            let lingered = if reason.is_none() { tokio::time::timeout(LINGER, &mut exit).await.ok() } else { None };
+            match lingered {
+                Some(exit) => exit.ok(),
+                None => {
+                    inner.signal(handle, nix::libc::SIGKILL).await;
+                    exit.await.ok()
+                }
+            }
+        }
+    };
+    let stderr = tokio::time::timeout(LAST_WORDS, stderr).await.ok().and_then(Result::ok).unwrap_or_default();
+    let (code, signal) = exit.map_or((None, None), |exit| (exit.code, exit.signal));
+    // Who does not listen any more does not mind.
+    let _gone = lines.send(FromProcess::Ended(ProcessEnd { code, signal, reason, stderr })).await;
+}
+
+/// Hands over lines until the end of the output. `Err` says what is wrong with it.
+async fn read_lines(
+    stdout: pipe::Receiver,
+    exit: &mut oneshot::Receiver<Exit>,
+    end: &mut Option<Option<Exit>>,
+    lines: &mpsc::Sender<FromProcess>,
+) -> Result<(), String> {
+    let mut stdout = BufReader::with_capacity(64 << 10, stdout);
+    let mut line = Vec::new();
+    loop {
+        let chunk = tokio::select! {
+            biased;
+            chunk = stdout.fill_buf() => chunk.unwrap_or_default(),
+            ended = &mut *exit, if end.is_none() => {
+                *end = Some(ended.ok());
+                continue;
+            }
+            () = tokio::time::sleep(DRAIN), if end.is_some() => return Ok(()),
+        };
+        if chunk.is_empty() {
+            // A last line without an end was cut off.
+            return Ok(());
+        }
+        let stop = chunk.iter().position(|b| *b == b'\n');
+        line.extend_from_slice(&chunk[..stop.unwrap_or(chunk.len())]);
+        let used = stop.map_or(chunk.len(), |stop| stop + 1);
+        stdout.consume(used);
+        if line.len() > LINE_MAX {
+            return Err(format!("runtime wrote a line of more than {} MiB", LINE_MAX >> 20));
+        }
+        if stop.is_some() && lines.send(FromProcess::Line(std::mem::take(&mut line))).await.is_err() {
+            return Err("nobody reads it".to_owned());
+        }
+    }
+}

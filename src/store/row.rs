@@ -1,0 +1,243 @@
+//! What the store takes and gives: domain values, free of SQL.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::wire::event::Kind;
+use crate::wire::message::TurnOptions;
+use crate::wire::session::{SessionConfig, Status};
+use crate::wire::{KeyId, SandboxId, SessionId, Timestamp, TurnId};
+
+/// An agent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AgentRow {
+    /// The tenant it belongs to.
+    pub tenant: String,
+    /// Its name, unique in the tenant.
+    pub name: String,
+    /// The same over all deploys.
+    pub id: Uuid,
+    /// Counts deploys from 1.
+    pub deploys: i64,
+    /// Its newest version.
+    pub digest: String,
+    /// Environment of its sessions.
+    pub env: BTreeMap<String, String>,
+    /// Free-form configuration.
+    pub config: Map<String, Value>,
+    /// First deploy.
+    pub created_at: Timestamp,
+    /// Newest deploy or change.
+    pub updated_at: Timestamp,
+}
+
+/// A session.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SessionRow {
+    /// The session.
+    pub id: SessionId,
+    /// The tenant it belongs to.
+    pub tenant: String,
+    /// Name of its agent.
+    pub agent: String,
+    /// Version of its agent.
+    pub digest: String,
+    /// Where it stands.
+    pub status: Status,
+    /// Its sandbox.
+    pub sandbox: SandboxId,
+    /// Model of turns that name none.
+    pub model: Option<String>,
+    /// Takes the place of `CLAUDE.md`.
+    pub system_prompt: Option<String>,
+    /// Environment beside the agent's.
+    pub extra_env: BTreeMap<String, String>,
+    /// What its turns may use.
+    pub config: SessionConfig,
+    /// The session it was forked from.
+    pub parent: Option<SessionId>,
+    /// Whether the runtime has begun a conversation that can be resumed.
+    pub conversed: bool,
+    /// Id of its newest event; 0 before the first.
+    pub tail: i64,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When a turn last began or ended.
+    pub last_active_at: Timestamp,
+}
+
+/// Which sessions to list.
+#[derive(Debug, Clone)]
+pub struct SessionFilter {
+    /// Of this agent only.
+    pub agent: Option<String>,
+    /// With this status only.
+    pub status: Option<Status>,
+    /// At most so many.
+    pub limit: i64,
+    /// Leave out so many.
+    pub offset: i64,
+}
+
+/// A part of a list.
+#[derive(Debug, Clone)]
+pub struct Page<T> {
+    /// The part.
+    pub rows: Vec<T>,
+    /// Length of the whole list.
+    pub total: i64,
+}
+
+/// How far a turn is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are those of link::shim::EndState and of the design")]
+pub enum TurnState {
+    Queued,
+    Running,
+    Completed,
+    Failed,
+    Interrupted,
+    Cancelled,
+}
+
+const TURN_STATES: [(TurnState, &str); 6] = [
+    (TurnState::Queued, "queued"),
+    (TurnState::Running, "running"),
+    (TurnState::Completed, "completed"),
+    (TurnState::Failed, "failed"),
+    (TurnState::Interrupted, "interrupted"),
+    (TurnState::Cancelled, "cancelled"),
+];
+
+impl TurnState {
+    /// Whether it can change no more.
+    pub const fn is_over(self) -> bool {
+        !matches!(self, Self::Queued | Self::Running)
+    }
+}
+
+impl fmt::Display for TurnState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(TURN_STATES.iter().find(|(state, _)| state == self).map_or("unknown", |(_, text)| text))
+    }
+}
+
+impl FromStr for TurnState {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = TURN_STATES.iter().find(|(_, stored)| *stored == text);
+        found.map(|(state, _)| *state).ok_or_else(|| format!("{text:?} is not the state of a turn"))
+    }
+}
+
+/// A turn.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TurnRow {
+    /// The turn.
+    pub id: TurnId,
+    /// How far it is.
+    pub state: TurnState,
+    /// `user`, or `runtime` for one that the runtime began by itself.
+    pub kind: String,
+    /// The message as JSON.
+    pub content: Option<String>,
+    /// Its options.
+    pub options: TurnOptions,
+    /// Why it did not complete.
+    pub cause: Option<String>,
+    /// Its first event.
+    pub first_event: i64,
+    /// Its last event, once it is over.
+    pub last_event: Option<i64>,
+    /// When it was queued.
+    pub created_at: Timestamp,
+    /// When it was given to the runtime.
+    pub started_at: Option<Timestamp>,
+    /// When it was over.
+    pub ended_at: Option<Timestamp>,
+}
+
+/// An event to append.
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    /// When it happened.
+    pub at: Timestamp,
+    /// The turn it belongs to.
+    pub turn: Option<TurnId>,
+    /// What it is.
+    pub kind: Kind,
+    /// Its data: one line of JSON.
+    pub data: String,
+}
+
+/// A stored event.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventRow {
+    /// Counts from 1 in its session, without gaps.
+    pub id: i64,
+    /// When it happened.
+    pub at: Timestamp,
+    /// The turn it belongs to.
+    pub turn: Option<TurnId>,
+    /// What it is.
+    pub kind: Kind,
+    /// Its data: one line of JSON.
+    pub data: String,
+}
+
+/// A stored message.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MessageRow {
+    /// Counts from 1 in its session, without gaps.
+    pub sequence: i64,
+    /// `user` or `assistant`.
+    pub role: String,
+    /// When it came.
+    pub at: Timestamp,
+    /// Data of its event.
+    pub data: String,
+    /// What its event is.
+    pub kind: Kind,
+}
+
+/// An API key, without its secret.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeyRow {
+    /// The key.
+    pub id: KeyId,
+    /// The tenant it speaks for.
+    pub tenant: String,
+    /// What its maker called it.
+    pub label: String,
+    /// The first characters of its secret.
+    pub prefix: String,
+    /// SHA-256 of its secret.
+    pub hash: [u8; 32],
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// The role under which an event is listed among the messages, if it is: the user's message when
+/// its turn starts, and the runtime's `assistant` and `result` messages.
+pub(super) fn message_role(kind: &Kind, data: &str) -> Option<&'static str> {
+    #[derive(serde::Deserialize)]
+    struct Head<'a> {
+        #[serde(borrow, default)]
+        r#type: std::borrow::Cow<'a, str>,
+        #[serde(borrow, default)]
+        kind: std::borrow::Cow<'a, str>,
+    }
+    if !matches!(kind, Kind::Message | Kind::TurnStarted) {
+        return None;
+    }
+    let head: Head<'_> = serde_json::from_str(data).ok()?;
+    match kind {
+        Kind::TurnStarted => (head.kind == "user").then_some("user"),
+        _ => matches!(&*head.r#type, "assistant" | "result").then_some("assistant"),
+    }
+}

@@ -1,0 +1,3 @@
+//! What the programs of Ash tell about themselves.
+
+pub mod log;

@@ -1,0 +1,87 @@
+//! Agents: folders that can be run.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Timestamp;
+
+/// An agent, as `GET /api/agents/{name}` shows it.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Agent {
+    /// UUID, the same over all deploys.
+    pub id: String,
+    /// 1 to 255 of `a-zA-Z0-9_-`.
+    pub name: String,
+    /// Counts deploys from 1, also deploys of the same bytes.
+    pub version: i64,
+    /// The folder on the server that holds the newest version.
+    pub path: String,
+    /// Names the newest version by its content: `sha256:` and 64 hex digits. The same bytes have
+    /// the same digest.
+    pub digest: String,
+    /// First deploy.
+    pub created_at: Timestamp,
+    /// Newest deploy or change.
+    pub updated_at: Timestamp,
+    /// The tenant it belongs to.
+    pub tenant_id: String,
+    /// Names of the environment variables; the values are always `***`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+}
+
+/// Body of `POST /api/agents`. Unknown fields are ignored, as existing clients send some.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeployBody {
+    /// The agent's name.
+    pub name: String,
+    /// A folder on the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Text for `CLAUDE.md`, unless `files` has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_prompt: Option<String>,
+    /// The whole content of the version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<Vec<FileBody>>,
+    /// Environment for its sessions; kept from the deploy before when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<BTreeMap<String, String>>,
+}
+
+/// A file within a JSON body.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub struct FileBody {
+    /// Relative to the folder.
+    pub path: String,
+    /// Base64.
+    pub content: String,
+}
+
+/// Body of `PATCH /api/agents/{name}`.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+pub struct AgentPatch {
+    /// The new environment; `{}` clears it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<BTreeMap<String, String>>,
+    /// Merged into the agent's free-form configuration, field by field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// `{"agent": …}`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub struct AgentBody {
+    /// The agent.
+    pub agent: Agent,
+}
+
+/// `{"agents": […]}`, sorted by name.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub struct AgentList {
+    /// The agents.
+    pub agents: Vec<Agent>,
+}

@@ -1,0 +1,197 @@
+//! Sessions: conversations with an agent.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{SessionId, Timestamp, TurnId};
+
+/// Where a session stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Its first sandbox is being made.
+    Starting,
+    /// Takes messages.
+    Active,
+    /// Kept; resume makes it active.
+    Paused,
+    /// Kept without processes; resume makes it active.
+    Stopped,
+    /// Over for good.
+    Ended,
+    /// Could not be brought up; resume tries again.
+    Error,
+    /// A status that this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Status {
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Active => "active",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+            Self::Ended => "ended",
+            Self::Error => "error",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// A session, as `GET /api/sessions/{id}` shows it.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Session {
+    /// The session.
+    pub id: SessionId,
+    /// Its agent.
+    pub agent_name: String,
+    /// Digest of its agent's version.
+    pub agent_version: String,
+    /// Its sandbox, whether or not processes run in it now.
+    pub sandbox_id: String,
+    /// Where it stands.
+    pub status: Status,
+    /// What its sandbox does: `cold`, `warming`, `waiting`, `running`.
+    pub sandbox_state: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When a turn last began or ended.
+    pub last_active_at: Timestamp,
+    /// The tenant it belongs to.
+    pub tenant_id: String,
+    /// The host that runs it; `null` while there is one host only.
+    pub runner_id: Option<String>,
+    /// The session it was forked from.
+    pub parent_session_id: Option<String>,
+    /// Model of its turns; `null` is the runtime's default.
+    pub model: Option<String>,
+    /// What its turns may use.
+    pub config: SessionConfig,
+}
+
+/// What a session's turns may use. All of it may be left out.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionConfig {
+    /// Tools that need no permission.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_tools: Option<Vec<String>>,
+    /// Tools that are taken away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disallowed_tools: Option<Vec<String>>,
+    /// Beta features of the model API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub betas: Option<Vec<String>>,
+    /// Definitions of subagents, as the runtime takes them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subagents: Option<Map<String, Value>>,
+    /// The subagent that leads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial_agent: Option<String>,
+    /// MCP servers beside those of the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mcp_servers: Option<BTreeMap<String, McpServer>>,
+    /// Who is asked before tools run. Default: `bypassPermissions`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permission_mode: Option<PermissionMode>,
+}
+
+/// An MCP server of a session. Fields beyond these go to the runtime as they are.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+pub struct McpServer {
+    /// Address of a remote server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Program of a local server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// Its arguments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub args: Option<Vec<String>>,
+    /// Its environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<BTreeMap<String, String>>,
+    /// Anything else.
+    #[serde(flatten)]
+    pub more: Map<String, Value>,
+}
+
+/// Who is asked before tools run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PermissionMode {
+    /// Nobody: the sandbox is the limit.
+    BypassPermissions,
+    /// The agent's own settings decide; what they leave open is refused.
+    PermissionsByAgent,
+    /// The runtime's default rules; what would be asked is refused.
+    Default,
+}
+
+/// Body of `POST /api/sessions`. Unknown fields are ignored, as existing clients send some.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CreateSession {
+    /// Name of the agent.
+    pub agent: String,
+    /// A stored credential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential_id: Option<String>,
+    /// Environment beside the agent's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extra_env: Option<BTreeMap<String, String>>,
+    /// Model of the turns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Text that takes the place of `CLAUDE.md`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_prompt: Option<String>,
+    /// What the turns may use.
+    #[serde(flatten)]
+    pub config: SessionConfig,
+}
+
+/// `{"session": …}`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub struct SessionBody {
+    /// The session.
+    pub session: Session,
+}
+
+/// `{"sessions": […]}`, newest first.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub struct SessionList {
+    /// The sessions.
+    pub sessions: Vec<Session>,
+    /// How many there are in all; only with `includeTotal=true`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<i64>,
+}
+
+/// `{"messages": […]}`, oldest first.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub struct MessageList {
+    /// The messages.
+    pub messages: Vec<super::message::Message>,
+}
+
+/// `{"events": […]}`, oldest first.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub struct EventList {
+    /// The events.
+    pub events: Vec<super::event::SessionEvent>,
+}
+
+/// Answer of `POST /api/sessions/{id}/interrupt`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InterruptBody {
+    /// The turn that was running and now ends; `null` when none was.
+    pub turn_id: Option<TurnId>,
+}

@@ -1,0 +1,398 @@
+//! A daemon that knows a few answers by heart, for tests of the command line.
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures_util::stream;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{mpsc, watch};
+
+use ash::wire::Timestamp;
+
+/// The session that there is.
+pub const SESSION: &str = "0198c0de-0000-7000-8000-000000000001";
+/// A session that has ended.
+pub const ENDED: &str = "0198c0de-0000-7000-8000-000000000002";
+/// A session that there is not.
+pub const NO_SESSION: &str = "0198c0de-0000-7000-8000-00000000dead";
+/// Every turn.
+pub const TURN: &str = "0198c0de-0000-7000-8000-00000000007f";
+/// The key that there is, and the id of every key.
+pub const KEY: &str = "ash_good";
+
+const DIGEST: &str = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+
+/// A request that came.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// `GET /path?query`.
+    pub line: String,
+    /// Its `Authorization`, if it had one.
+    pub authorization: Option<String>,
+    /// Its body, as far as it came.
+    pub body: Vec<u8>,
+    /// Whether the body came to its end.
+    pub whole: bool,
+}
+
+/// The daemon. It ends with the test.
+pub struct Fake {
+    _folder: tempfile::TempDir,
+    /// Its control socket.
+    pub socket: PathBuf,
+    /// Its address on the network, which needs [`KEY`].
+    pub url: String,
+    seen: watch::Receiver<Vec<Seen>>,
+}
+
+struct State {
+    seen: watch::Sender<Vec<Seen>>,
+    interrupted: watch::Sender<bool>,
+    uploads: Mutex<i64>,
+}
+
+type Body = http_body_util::combinators::BoxBody<Bytes, std::io::Error>;
+
+impl Fake {
+    /// Starts it on a thread of its own.
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let socket = folder.path().join("ash.sock");
+        let (seen, receiver) = watch::channel(Vec::new());
+        let (ready, started) = std::sync::mpsc::channel();
+        let path = socket.clone();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let unix = UnixListener::bind(path).expect("a socket");
+                let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+                ready.send(tcp.local_addr().expect("an address")).expect("the test waits");
+                let state = Arc::new(State { seen, interrupted: watch::channel(false).0, uploads: Mutex::new(0) });
+                loop {
+                    tokio::select! {
+                        Ok((stream, _)) = unix.accept() => serve(stream, true, state.clone()),
+                        Ok((stream, _)) = tcp.accept() => serve(stream, false, state.clone()),
+                    }
+                }
+            });
+        });
+        let url = format!("http://{}", started.recv().expect("started"));
+        Self { _folder: folder, socket, url, seen: receiver }
+    }
+
+    /// Its control socket as an address.
+    pub fn server(&self) -> String {
+        format!("unix:{}", self.socket.display())
+    }
+
+    /// What came so far.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.seen.borrow().clone()
+    }
+
+    /// Waits for a request whose line begins so.
+    pub fn wait_for(&self, line: &str) -> Seen {
+        let mut seen = self.seen.clone();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let found = |all: &Vec<Seen>| all.iter().find(|seen| seen.line.starts_with(line)).cloned();
+        runtime.block_on(async {
+            let wait = seen.wait_for(|all| found(all).is_some());
+            let all = tokio::time::timeout(Duration::from_secs(30), wait).await.expect("it comes").expect("the daemon lives");
+            found(&all).expect("it was found")
+        })
+    }
+}
+
+fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, local: bool, state: Arc<State>) {
+    let service = service_fn(move |request| {
+        let state = state.clone();
+        async move { Ok::<_, Infallible>(answer(request, local, state).await) }
+    });
+    tokio::spawn(async move {
+        // A client that goes away is part of some tests.
+        drop(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
+    });
+}
+
+async fn answer(request: Request<Incoming>, local: bool, state: Arc<State>) -> Response<Body> {
+    let (head, mut incoming) = request.into_parts();
+    let authorization = head.headers.get("authorization").map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let (mut body, mut whole) = (Vec::new(), true);
+    while let Some(frame) = incoming.frame().await {
+        match frame {
+            Ok(frame) => body.extend_from_slice(frame.data_ref().map_or(&[], |data| data)),
+            Err(_) => {
+                whole = false;
+                break;
+            }
+        }
+    }
+    let line = format!("{} {}", head.method, head.uri.path_and_query().map_or("", |path| path.as_str()));
+    let seen = Seen { line, authorization: authorization.clone(), body: body.clone(), whole };
+    state.seen.send_modify(|all| all.push(seen));
+
+    let path: Vec<&str> = head.uri.path().trim_start_matches('/').split('/').collect();
+    if !local && path != ["health"] {
+        match authorization.as_deref() {
+            None => return problem(401, "unauthorized", "Missing Authorization header"),
+            Some(value) if value != format!("Bearer {KEY}") => return problem(401, "unauthorized", "Invalid API key"),
+            Some(_) => {}
+        }
+    }
+    let query = head.uri.query().unwrap_or_default();
+    route(&head.method, &path, query, &body, &state).await
+}
+
+async fn route(method: &Method, path: &[&str], query: &str, body: &[u8], state: &Arc<State>) -> Response<Body> {
+    let input: Value = serde_json::from_slice(body).unwrap_or_default();
+    match (method.as_str(), path) {
+        ("GET", ["health"]) => ok(200, health()),
+        ("GET", ["api", "doctor"]) => ok(200, doctor()),
+        ("GET", ["api", "agents"]) => ok(200, json!({"agents": [agent("hello", 3, json!({})), agent("qa-bot", 1, json!({}))]})),
+        ("GET", ["api", "agents", "hello"]) => ok(200, json!({"agent": agent("hello", 3, json!({"TOKEN": "***"}))})),
+        ("DELETE", ["api", "agents", "hello"]) => ok(200, json!({"ok": true})),
+        ("PUT", ["api", "agents", "broken", "archive"]) => problem(400, "invalid_request", ".mcp.json:3: expected a value"),
+        ("PUT", ["api", "agents", name, "archive"]) => {
+            let mut uploads = state.uploads.lock().expect("no panic");
+            *uploads += 1;
+            ok(201, json!({"agent": agent(name, *uploads, json!({}))}))
+        }
+        ("PATCH", ["api", "agents", name]) => ok(200, json!({"agent": agent(name, 1, input["env"].clone())})),
+        (_, ["api", "agents", ..]) => problem(404, "not_found", "Agent not found"),
+        ("POST", ["api", "sessions"]) if input["agent"] == "hello" => ok(201, json!({"session": session(SESSION, "active")})),
+        ("POST", ["api", "sessions"]) if input["agent"] == "full" => problem(503, "unavailable", "capacity reached"),
+        ("POST", ["api", "sessions"]) => problem(404, "not_found", &format!("Agent {} not found", input["agent"])),
+        ("GET", ["api", "sessions"]) if query.contains("agent=none") => ok(200, json!({"sessions": [], "total": 0})),
+        ("GET", ["api", "sessions"]) => {
+            let mut sessions = vec![session(SESSION, "active")];
+            if !query.contains("status=active") {
+                sessions.push(session(ENDED, "ended"));
+            }
+            ok(200, json!({"sessions": sessions, "total": 7}))
+        }
+        ("POST", ["api", "sessions", ENDED, "messages"]) => problem(400, "conflict", "Session is ended"),
+        (method, ["api", "sessions", SESSION | ENDED, rest @ ..]) => {
+            of_session(method, path[2], rest, query, &input, state).await
+        }
+        (_, ["api", "sessions", ..]) => problem(404, "not_found", "Session not found"),
+        ("POST", ["api", "api-keys"]) => ok(201, json!({"id": SESSION, "key": format!("ash_{}", "k".repeat(43))})),
+        ("GET", ["api", "api-keys"]) => ok(200, json!({"keys": [key("ci"), key("laptop")]})),
+        ("DELETE", ["api", "api-keys", SESSION]) => ok(200, json!({"ok": true})),
+        ("DELETE", ["api", "api-keys", _]) => problem(404, "not_found", "API key not found"),
+        _ => problem(404, "not_found", "Not Found"),
+    }
+}
+
+async fn of_session(method: &str, id: &str, rest: &[&str], query: &str, input: &Value, state: &Arc<State>) -> Response<Body> {
+    match (method, rest) {
+        ("GET", []) => ok(200, json!({"session": session(id, if id == SESSION { "active" } else { "ended" })})),
+        ("DELETE", []) => ok(200, json!({"session": session(id, "ended")})),
+        ("POST", ["messages"]) => turn(input["content"].as_str().unwrap_or_default(), state.clone()),
+        ("GET", ["stream"]) => resumed(query),
+        ("POST", ["interrupt"]) => {
+            state.interrupted.send_replace(true);
+            ok(200, json!({"turnId": TURN}))
+        }
+        ("GET", ["messages"]) => ok(200, json!({"messages": messages()})),
+        ("GET", ["events"]) => ok(200, json!({"events": events()})),
+        _ => problem(404, "not_found", "Not Found"),
+    }
+}
+
+/// The stream of a turn; what is asked decides how it goes.
+fn turn(content: &str, state: Arc<State>) -> Response<Body> {
+    let (sender, receiver) = mpsc::channel(64);
+    let content = content.to_owned();
+    let send = move |step: Step| sender.try_send(step).expect("room for every frame");
+    send(Step::Send(": welcome\n\n".into()));
+    send(Step::Send(frame(1, "session_start", json!({"sessionId": SESSION, "version": "0.0.0", "turnId": TURN}))));
+    match content.as_str() {
+        "tool" => {
+            send(Step::Send(say(2, "Let me look.")));
+            let input = json!({"command": "ls -la /work", "description": "List files"});
+            send(Step::Send(frame(3, "tool_use", json!({"id": "t1", "name": "Bash", "input": input}))));
+            send(Step::Send(frame(4, "tool_result", json!({"tool_use_id": "t1", "content": "CLAUDE.md\n", "is_error": false}))));
+            send(Step::Send(frame(5, "tool_use", json!({"id": "t2", "name": "Read", "input": {"file_path": "/etc/shadow"}}))));
+            send(Step::Send(frame(
+                6,
+                "tool_result",
+                json!({"tool_use_id": "t2", "content": "permission denied", "is_error": true}),
+            )));
+            send(Step::Send(say(7, "There is one file.")));
+            send(Step::Send(done(8, "completed")));
+        }
+        "fail" => {
+            send(Step::Send(frame(2, "error", json!({"error": "the model endpoint answered 529: overloaded"}))));
+            send(Step::Send(done(3, "failed")));
+        }
+        "escape" => {
+            send(Step::Send(say(2, "a\u{1b}]0;owned\u{7}b")));
+            send(Step::Send(done(3, "completed")));
+        }
+        "cut" => {
+            send(Step::Send(delta(2, "Hello ")));
+            send(Step::Send(delta(3, "the")));
+            send(Step::Flush);
+            send(Step::Cut);
+        }
+        "cut early" => send(Step::Cut),
+        "wait" => {
+            send(Step::Send(delta(2, "Well")));
+            tokio::spawn(async move {
+                let mut interrupted = state.interrupted.subscribe();
+                // The sender lives as long as the daemon.
+                drop(interrupted.wait_for(|yes| *yes).await);
+                send(Step::Send(done(3, "interrupted")));
+            });
+        }
+        _ => {
+            send(Step::Send(delta(2, "Hello ")));
+            send(Step::Send(delta(3, "there.")));
+            send(Step::Send(say(4, "Hello there.")));
+            send(Step::Send(frame(5, "turn_complete", json!({"numTurns": 1, "result": "Hello there."}))));
+            send(Step::Send(done(6, "completed")));
+        }
+    }
+    sse(receiver)
+}
+
+/// The rest of the turn that was cut, with a frame that is known already.
+fn resumed(query: &str) -> Response<Body> {
+    if query != format!("after=3&turn={TURN}&partials=true") {
+        return problem(400, "invalid_request", &format!("unexpected query {query}"));
+    }
+    let (sender, receiver) = mpsc::channel(8);
+    for frame in [delta(3, "the"), delta(4, "re."), say(5, "Hello there."), done(6, "completed")] {
+        sender.try_send(Step::Send(frame)).expect("room");
+    }
+    sse(receiver)
+}
+
+/// What happens next on a stream.
+enum Step {
+    Send(String),
+    /// Everything so far leaves the daemon.
+    Flush,
+    /// The connection breaks; what has not left is lost.
+    Cut,
+}
+
+fn sse(receiver: mpsc::Receiver<Step>) -> Response<Body> {
+    let frames = stream::unfold(receiver, |mut receiver| async move {
+        let bytes = loop {
+            match receiver.recv().await? {
+                Step::Send(text) => break Ok(Frame::data(Bytes::from(text))),
+                // The connection flushes when its body has nothing to give.
+                Step::Flush => tokio::task::yield_now().await,
+                Step::Cut => break Err(std::io::Error::other("the daemon restarts")),
+            }
+        };
+        Some((bytes, receiver))
+    });
+    let builder = Response::builder().header("content-type", "text/event-stream");
+    builder.body(StreamBody::new(frames).boxed()).expect("a response")
+}
+
+fn frame(id: i64, event: &str, data: Value) -> String {
+    format!("id: {id}\nevent: {event}\ndata: {data}\n\n")
+}
+
+fn delta(id: i64, text: &str) -> String {
+    frame(id, "text_delta", json!({"delta": text}))
+}
+
+fn say(id: i64, text: &str) -> String {
+    let message = json!({"role": "assistant", "content": [{"type": "text", "text": text}]});
+    frame(id, "message", json!({"type": "assistant", "message": message, "parent_tool_use_id": null}))
+}
+
+fn done(id: i64, state: &str) -> String {
+    frame(id, "done", json!({"sessionId": SESSION, "turnId": TURN, "state": state}))
+}
+
+fn ok(status: u16, value: Value) -> Response<Body> {
+    let whole = ash::client::connect::whole(value.to_string());
+    Response::builder().status(status).header("content-type", "application/json").body(whole).expect("a response")
+}
+
+fn problem(status: u16, code: &str, error: &str) -> Response<Body> {
+    ok(status, json!({"error": error, "statusCode": status, "code": code, "requestId": "r-1"}))
+}
+
+fn ago(secs: u64) -> String {
+    Timestamp::from_system(SystemTime::now() - Duration::from_secs(secs)).to_string()
+}
+
+fn health() -> Value {
+    json!({
+        "status": "ok", "activeSessions": 1, "activeSandboxes": 1, "uptime": 7265, "version": "0.1.0",
+        "coordinatorId": "host-1", "remoteRunners": 0,
+        "pool": {
+            "total": 2, "cold": 1, "warming": 0, "warm": 0, "waiting": 0, "running": 1, "maxCapacity": 100,
+            "resumeWarmHits": 0, "resumeColdHits": 0, "preWarmHits": 0,
+        },
+    })
+}
+
+fn doctor() -> Value {
+    json!({"checks": [
+        {"name": "runtime", "status": "ok", "detail": "claude 2.1.330"},
+        {"name": "disk", "status": "warning", "detail": "2.00 GiB free on /var/lib/ash", "fix": "make room"},
+        {"name": "model endpoint", "status": "failed", "detail": "no API key", "fix": "sudo systemctl edit ash"},
+    ]})
+}
+
+fn agent(name: &str, version: i64, env: Value) -> Value {
+    json!({
+        "id": SESSION, "name": name, "version": version, "path": format!("/var/lib/ash/agents/{name}"), "digest": DIGEST,
+        "createdAt": ago(5 * 86_400), "updatedAt": ago(7200), "tenantId": "default", "env": env,
+    })
+}
+
+fn session(id: &str, status: &str) -> Value {
+    json!({
+        "id": id, "agentName": "hello", "agentVersion": DIGEST, "sandboxId": id, "status": status,
+        "sandboxState": if status == "active" { "waiting" } else { "cold" },
+        "createdAt": ago(2 * 86_400), "lastActiveAt": ago(3600), "tenantId": "default",
+        "runnerId": null, "parentSessionId": null, "model": null, "config": {}, "aFieldOfTomorrow": 1,
+    })
+}
+
+fn key(label: &str) -> Value {
+    json!({"id": SESSION, "label": label, "keyPrefix": "ash_kkkk••••", "createdAt": ago(86_400)})
+}
+
+fn messages() -> Value {
+    let row = |sequence: i64, role: &str, content: Value| {
+        json!({
+            "id": TURN, "sessionId": SESSION, "role": role, "content": content.to_string(), "sequence": sequence,
+            "createdAt": ago(7200), "tenantId": "default",
+        })
+    };
+    let answer = json!({"type": "assistant", "message": {"content": [{"type": "text", "text": "Hello there."}]}});
+    json!([
+        row(1, "user", json!({"type": "user", "content": "hi"})),
+        row(2, "assistant", answer),
+        row(3, "assistant", json!({"type": "result", "result": "Hello there."})),
+    ])
+}
+
+fn events() -> Value {
+    let row = |sequence: i64, kind: &str, data: Value| {
+        json!({
+            "id": TURN, "sessionId": SESSION, "type": kind, "data": data.to_string(), "sequence": sequence,
+            "createdAt": "2026-01-31T12:00:00.000Z", "tenantId": "default",
+        })
+    };
+    json!([row(1, "lifecycle", json!({"action": "created"})), row(4, "text", json!({"text": "Hello there."}))])
+}

@@ -1,0 +1,192 @@
+//! The configuration: which files count, and what a faulty one is told.
+#![cfg(feature = "daemon")]
+
+use std::path::{Path, PathBuf};
+
+use ash::config::{Settings, Sources};
+use ash::report::chain;
+use ash::wire::quantity::{ByteCount, Percent};
+
+struct Host(tempfile::TempDir);
+
+impl Host {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let host = Self(tempfile::tempdir().expect("folder"));
+        for (path, text) in files {
+            host.write(path, text.as_bytes());
+        }
+        host
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.0.path().join(path)
+    }
+
+    fn write(&self, path: &str, bytes: &[u8]) {
+        let path = self.path(path);
+        std::fs::create_dir_all(path.parent().expect("inside")).expect("folder");
+        std::fs::write(path, bytes).expect("file");
+    }
+
+    fn load(&self) -> Result<Settings, String> {
+        Settings::load(&Sources::Root(self.0.path().to_owned())).map_err(|error| self.shorten(&chain(&error)))
+    }
+
+    /// Paths as they would be on a host of its own.
+    fn shorten(&self, text: &str) -> String {
+        text.replace(self.0.path().to_str().expect("UTF-8"), "")
+    }
+}
+
+#[test]
+fn without_files_the_defaults_count() {
+    let settings = Host::new(&[]).load().expect("good");
+    assert_eq!(settings, Settings::default());
+    assert_eq!(settings.http.listen, ["127.0.0.1:4100".parse().expect("address")]);
+    assert_eq!(settings.limits.memory, ByteCount(1 << 30));
+    assert_eq!(settings.limits.cpu, Percent(200));
+    assert!(settings.agents.path_roots.is_empty());
+    assert!(!settings.agents.remote_paths);
+}
+
+#[test]
+fn every_key_is_taken() {
+    let text = r#"
+        [http]
+        listen = ["127.0.0.1:5000", "[::1]:5000"]
+        [model]
+        base_url = "http://127.0.0.1:8080/"
+        [runtime.claude]
+        path = "/opt/x/claude"
+        [store]
+        url = "sqlite:///data/a.db"
+        [snapshots]
+        url = "s3://bucket/a"
+        [limits]
+        memory = "2G"
+        cpu = "50%"
+        tasks = 100
+        disk = "1G"
+        [agents]
+        path_roots = ["/srv/agents"]
+        remote_paths = true
+        max_bytes = "1M"
+        max_files = 10
+        [sandbox]
+        tmp = "64M"
+        launcher = "/run/other.sock"
+    "#;
+    let host = Host::new(&[("etc/ash/ash.toml", text)]);
+    let settings = host.load().expect("good");
+    let default = Settings::default();
+    assert_eq!(settings.http.listen.len(), 2);
+    assert_eq!(settings.model.base_url, "http://127.0.0.1:8080");
+    assert_eq!(settings.runtime.claude.as_deref(), Some(Path::new("/opt/x/claude")));
+    assert_ne!(settings.store, default.store);
+    assert_eq!(settings.snapshots, "s3://bucket/a");
+    assert_eq!((settings.limits.memory, settings.limits.cpu), (ByteCount(2 << 30), Percent(50)));
+    assert_eq!((settings.limits.tasks, settings.limits.disk), (100, ByteCount(1 << 30)));
+    assert_eq!(settings.agents.path_roots, [Path::new("/srv/agents")]);
+    assert_eq!(
+        (settings.agents.remote_paths, settings.agents.max_bytes, settings.agents.max_files),
+        (true, ByteCount(1 << 20), 10)
+    );
+    assert_eq!((settings.sandbox.tmp, settings.sandbox.launcher.as_path()), (ByteCount(64 << 20), Path::new("/run/other.sock")));
+    let origin = settings.origin("limits.tasks").expect("from a file");
+    assert_eq!((origin.line, origin.path.as_path()), (15, host.path("etc/ash/ash.toml").as_path()));
+    assert_eq!(settings.origins.len(), text.matches(" = ").count());
+}
+
+#[test]
+fn drop_ins_go_by_file_name_and_the_nearer_folder_hides_the_farther() {
+    let tasks = |n: u32| format!("limits.tasks = {n}\n");
+    let host = Host::new(&[
+        ("etc/ash/ash.toml", "limits.tasks = 100\nhttp.listen = []\nlimits.cpu = \"100%\"\n"),
+        ("usr/lib/ash/ash.toml.d/10-vendor.toml", "limits.cpu = \"300%\"\n"),
+        ("usr/lib/ash/ash.toml.d/50-x.toml", &tasks(501)),
+        ("run/ash/ash.toml.d/50-x.toml", &tasks(502)),
+        ("etc/ash/ash.toml.d/40-y.toml", &tasks(400)),
+        ("etc/ash/ash.toml.d/99-not.toml.bak", "nonsense"),
+        ("etc/ash/ash.toml.d/.99-hidden.toml", "nonsense"),
+    ]);
+    let settings = host.load().expect("good");
+    assert_eq!(settings.limits.tasks, 502);
+    assert_eq!(settings.limits.cpu, Percent(300));
+    assert!(settings.http.listen.is_empty());
+    assert_eq!(settings.origin("limits.tasks").map(|at| at.path.clone()), Some(host.path("run/ash/ash.toml.d/50-x.toml")));
+
+    host.write("etc/ash/ash.toml.d/50-x.toml", tasks(503).as_bytes());
+    assert_eq!(host.load().expect("good").limits.tasks, 503);
+
+    std::fs::remove_file(host.path("etc/ash/ash.toml.d/50-x.toml")).expect("removed");
+    std::os::unix::fs::symlink("/dev/null", host.path("etc/ash/ash.toml.d/50-x.toml")).expect("link");
+    assert_eq!(host.load().expect("good").limits.tasks, 400);
+}
+
+#[test]
+fn a_named_file_is_read_alone_and_has_to_exist() {
+    let host = Host::new(&[("etc/ash/ash.toml", "limits.tasks = 100"), ("own.toml", "http.listen = \"127.0.0.1:1\"")]);
+    let settings = Settings::load(&Sources::File(host.path("own.toml"))).expect("good");
+    assert_eq!(settings.limits.tasks, 256);
+    assert_eq!(settings.http.listen, ["127.0.0.1:1".parse().expect("address")]);
+    let error = Settings::load(&Sources::File(host.path("none.toml"))).expect_err("missing");
+    assert_eq!(host.shorten(&chain(&error)), "/none.toml can not be read: No such file or directory (os error 2)");
+}
+
+#[test]
+fn a_fault_is_told_by_file_line_key_and_reason() {
+    for (text, said) in [
+        ("[http]\nlisten = []\n\n\n\n\nlisen = 1\n", ":7: unknown key \"http.lisen\", did you mean \"listen\"?"),
+        ("[htp]\nlisten = []", ":1: unknown key \"htp\", did you mean \"http\"?"),
+        ("[http]\nport = 80", ":2: unknown key \"http.port\""),
+        ("base_url = \"x\"", ":1: unknown key \"base_url\", did you mean \"model.base_url\"?"),
+        ("[http]\nlisten = 80", ":2: \"http.listen\": invalid type: integer `80`, expected a string, or a list of strings"),
+        (
+            "[http]\nlisten = [\"localhost:80\"]",
+            ":2: \"http.listen\": \"localhost:80\" is not an address with a port, such as \"127.0.0.1:4100\" or \"[::1]:4100\"",
+        ),
+        ("[limits]\ntasks = \"many\"", ":2: \"limits.tasks\": invalid type: string \"many\", expected a whole number from 0 on"),
+        ("[limits]\n\ntasks = 1", ":3: \"limits.tasks\": 1 is not between 24 and 4000000"),
+        (
+            "limits.memory = \"1 GB\"",
+            ":1: \"limits.memory\": \"1 GB\" is not a size: write digits with an optional K, M, G or T, such as \"512M\"",
+        ),
+        ("limits.memory = \"1M\"", ":1: \"limits.memory\": 1M is not between 128M and 1024T"),
+        (
+            "limits.cpu = \"2\"",
+            ":1: \"limits.cpu\": \"2\" is not a share of processor time: write digits and a percent sign, such as \"200%\"",
+        ),
+        ("limits = []", ":1: \"limits\": invalid type: sequence, expected a table"),
+        ("agents.path_roots = [\"srv\"]", ":1: \"agents.path_roots\": \"srv\" is not an absolute path"),
+        ("model.base_url = \"https://x/v1\"", ":1: \"model.base_url\": leave out \"/v1\", the runtime adds it"),
+        ("store.url = \"mysql://x\"", ":1: \"store.url\": it begins with neither \"sqlite://\" nor \"postgres://\""),
+    ] {
+        let host = Host::new(&[("etc/ash/ash.toml", text)]);
+        assert_eq!(host.load().expect_err(text), format!("/etc/ash/ash.toml{said}"));
+    }
+}
+
+#[test]
+fn a_file_that_is_no_text_is_told() {
+    let host = Host::new(&[]);
+    host.write("etc/ash/ash.toml", b"# one\n# two \xff\n");
+    assert_eq!(host.load().expect_err("bytes"), "/etc/ash/ash.toml:2: not UTF-8");
+
+    host.write("etc/ash/ash.toml", "\n".repeat(2 << 20).as_bytes());
+    assert_eq!(host.load().expect_err("large"), "/etc/ash/ash.toml has more than 1048576 bytes");
+
+    host.write("etc/ash/ash.toml", b"http.listen = [");
+    assert!(host.load().expect_err("syntax").starts_with("/etc/ash/ash.toml:1: "));
+
+    std::fs::remove_file(host.path("etc/ash/ash.toml")).expect("removed");
+    std::fs::create_dir(host.path("etc/ash/ash.toml")).expect("folder");
+    assert_eq!(host.load().expect_err("folder"), "/etc/ash/ash.toml is not a regular file");
+
+    std::fs::remove_dir(host.path("etc/ash/ash.toml")).expect("removed");
+    std::os::unix::fs::symlink("nowhere", host.path("etc/ash/ash.toml")).expect("link");
+    assert_eq!(host.load().expect_err("link"), "/etc/ash/ash.toml can not be read: No such file or directory (os error 2)");
+
+    std::fs::remove_file(host.path("etc/ash/ash.toml")).expect("removed");
+    host.write("etc/ash/ash.toml.d", b"a file, not a folder");
+    assert!(host.load().expect_err("drop-ins").starts_with("/etc/ash/ash.toml.d can not be read: "));
+}

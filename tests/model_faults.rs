@@ -1,0 +1,138 @@
+//! A model API that fails, in every way it can: the turn ends with one clear error and `done`, and
+//! the session stays usable.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
+use serde_json::json;
+use support::http::{Event, names, result};
+use support::{Daemon, Model, claude};
+
+/// The one error of a failed turn, right before its `done`.
+fn the_error(events: &[Event]) -> String {
+    let found = names(events);
+    let errors: Vec<_> = events.iter().filter(|event| event.name == "error").collect();
+    assert_eq!(errors.len(), 1, "{found:?}");
+    assert_eq!(found[found.len() - 2..], ["error", "done"], "{found:?}");
+    assert_eq!(events.last().map(|done| done.data["state"].clone()), Some(json!("failed")), "{events:?}");
+    errors[0].data["error"].as_str().expect("a sentence").to_owned()
+}
+
+#[test]
+fn errors_of_the_model_api_end_the_turn_and_name_the_status() {
+    let Some(claude) = claude() else { return };
+    let model = Model::start();
+    let daemon = Daemon::start(&claude, &model.url);
+    let session = daemon.session();
+    for status in ["401", "429", "500", "529", "400"] {
+        let error = the_error(&daemon.say(&session, &format!("fail: {status}")));
+        assert!(error.contains(status), "{error}");
+    }
+    assert_eq!(result(&daemon.say(&session, "say: still usable")), "still usable");
+    assert_eq!(result(&daemon.say(&session, "fail: 529 1")), "recovered after 1 failures", "a passing fault is ridden out");
+}
+
+#[test]
+fn a_wrong_key_is_an_error_that_says_so() {
+    let Some(claude) = claude() else { return };
+    let model = Model::start_with(&["--require-key", "another"]);
+    let daemon = Daemon::start(&claude, &model.url);
+    let session = daemon.session();
+    let error = the_error(&daemon.say(&session, "say: x"));
+    assert!(error.contains("401"), "{error}");
+}
+
+#[test]
+fn a_stream_that_is_cut_or_breaks_ends_the_turn() {
+    let Some(claude) = claude() else { return };
+    let model = Model::start();
+    let daemon = Daemon::start(&claude, &model.url);
+    let session = daemon.session();
+    for script in ["cut:", "sse-error: overloaded_error"] {
+        // The runtime asks again without streaming, which the scripted model answers in full.
+        let events = daemon.say(&session, script);
+        assert_eq!(events.last().map(|done| done.name.as_str()), Some("done"), "{script}: {events:?}");
+    }
+    assert_eq!(result(&daemon.say(&session, "say: still usable")), "still usable");
+}
+
+#[test]
+fn a_model_that_is_not_there_is_an_error_that_names_the_address() {
+    let Some(claude) = claude() else { return };
+    // Bound and dropped: nobody listens there.
+    let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("an address");
+    let daemon = Daemon::start(&claude, &format!("http://{address}"));
+    let session = daemon.session();
+    let error = the_error(&daemon.say(&session, "say: x"));
+    assert!(error.contains(&address.to_string()), "{error}");
+}
+
+#[test]
+fn a_model_that_closes_every_connection_is_an_error() {
+    let Some(claude) = claude() else { return };
+    let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut stream = stream;
+            // Part of a head, then the end.
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"type\"");
+        }
+    });
+    let daemon = Daemon::start(&claude, &format!("http://{address}"));
+    let session = daemon.session();
+    let error = the_error(&daemon.say(&session, "say: x"));
+    assert!(!error.is_empty());
+}
+
+#[test]
+fn a_slow_model_is_waited_for() {
+    let Some(claude) = claude() else { return };
+    let model = Model::start();
+    let daemon = Daemon::start(&claude, &model.url);
+    let session = daemon.session();
+    assert_eq!(result(&daemon.say(&session, "stall: 3")), "awake after 3 s");
+}
+
+#[test]
+fn a_runtime_that_can_not_run_is_an_error_that_names_it() {
+    let Some(claude) = claude() else { return };
+    let model = Model::start();
+    let folder = tempfile::Builder::new().prefix("ash").tempdir_in("/tmp").expect("folder");
+    let open = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).expect("opens");
+    };
+    open(folder.path(), 0o755);
+    let program = folder.path().join("claude");
+    let mut daemon = Daemon::start(&program, &model.url);
+    daemon.deploy("test", &[("CLAUDE.md", "x\n")]);
+    let refused = |daemon: &Daemon| {
+        let answer = daemon.send("POST", "/api/sessions", &json!({"agent": "test"}));
+        assert_eq!(answer.status, 500, "{}", answer.text());
+        answer.json()["error"].as_str().expect("a sentence").to_owned()
+    };
+    let missing = refused(&daemon);
+    assert!(missing.contains("does not exist") && missing.contains("npm install"), "{missing}");
+    std::fs::write(&program, "#!/bin/sh\nexit 3\n").expect("writes");
+    open(&program, 0o644);
+    assert!(refused(&daemon).contains("chmod o+rx"));
+
+    open(&program, 0o755);
+    let session = daemon.create(&json!({"agent": "test"}));
+    let error = the_error(&daemon.say(&session, "say: x"));
+    assert!(error.contains("exit"), "{error}");
+    std::fs::write(&program, "#!/bin/sh\necho '2.0.1 (Something Else)'\ncat\n").expect("writes");
+    let error = the_error(&daemon.say(&session, "say: x"));
+    assert!(error.contains("2.0.1 (Something Else)"), "what is not the runtime's language is shown: {error}");
+
+    std::fs::remove_file(&program).expect("removes");
+    std::fs::copy(&claude, &program).expect("copies");
+    open(&program, 0o755);
+    daemon.kill();
+    daemon.run();
+    let session = daemon.create(&json!({"agent": "test"}));
+    assert_eq!(result(&daemon.say(&session, "say: mended")), "mended", "what was installed is found");
+}

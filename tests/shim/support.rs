@@ -1,0 +1,446 @@
+//! A shim as its launcher starts it, a daemon that speaks to it, and a model.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt, PermissionsExt, chown};
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use ash::link::frame::{self, Frame};
+use ash::link::shim::{FromShim, Gateway, PROTOCOL, Room, SessionOptions, Setup, ShimEvent, ShimState, ToShim, Turn, TurnEnd};
+use ash::wire::event::Kind;
+use ash::wire::message::TurnOptions;
+use ash::wire::{SandboxId, SessionId, TurnId};
+use serde_json::Value;
+use tokio::net::UnixStream;
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::sync::mpsc;
+
+/// Longest wait for anything.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+/// The key that must never be seen inside.
+pub const KEY: &str = "sk-real-key-0123456789";
+/// Finds the key without being it: who searches for it inside must not bring it there.
+pub const KEY_PATTERN: &str = "'sk-real-key-012345678[9]'";
+/// User of the shim where the test runs as root, since a sandbox's user never is.
+const UID: u32 = 20_000;
+
+fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// A child process that dies with its owner.
+#[derive(Debug)]
+pub struct Guard(pub Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ended = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+/// Waits until `check` has something to give.
+pub async fn until<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = check() {
+            return found;
+        }
+        assert!(start.elapsed() < DEADLINE, "timed out waiting until {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A folder with a sandbox's state, and shims on it.
+#[derive(Debug)]
+pub struct Host {
+    pub dir: tempfile::TempDir,
+    pub runtime: PathBuf,
+    pub session: SessionId,
+}
+
+impl Host {
+    /// With the stand-in for the runtime.
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let runtime = dir.path().join("runtime");
+        fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/shim/runtime.sh"), &runtime).expect("copied");
+        let host = Self { dir, runtime, session: SessionId::new() };
+        for folder in ["", "state", "state/workspace", "state/home", "state/spool"] {
+            let path = host.path(folder);
+            if !path.exists() {
+                fs::create_dir(&path).expect("made");
+            }
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("set");
+            if is_root() && folder.starts_with("state") {
+                chown(&path, Some(UID), Some(UID)).expect("owned");
+            }
+        }
+        host
+    }
+
+    /// With the real runtime, if `ASH_CLAUDE` names it; CI has to name it.
+    pub fn with_claude() -> Option<Self> {
+        match std::env::var_os("ASH_CLAUDE") {
+            Some(path) => Some(Self { runtime: path.into(), ..Self::new() }),
+            None => {
+                let in_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+                assert!(!in_ci, "ASH_CLAUDE has to name the claude program in CI");
+                #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+                {
+                    eprintln!("skipped: ASH_CLAUDE does not name the claude program");
+                }
+                None
+            }
+        }
+    }
+
+    pub fn path(&self, below: &str) -> PathBuf {
+        if below.is_empty() { self.dir.path().to_owned() } else { self.dir.path().join(below) }
+    }
+
+    /// What the stand-in was told to put out.
+    pub fn out(&self) -> String {
+        fs::read_to_string(self.path("state/workspace/out")).expect("the stand-in wrote it")
+    }
+
+    pub fn room(&self) -> Room {
+        Room { runtime: self.runtime.to_str().expect("text").to_owned(), tmp_bytes: 64 << 20 }
+    }
+
+    pub fn setup(&self, model: &str) -> Setup {
+        Setup {
+            session: self.session,
+            agent: "test".to_owned(),
+            env: [("MINE".to_owned(), "yes".to_owned())].into(),
+            gateway: Gateway { base_url: model.to_owned(), api_key: Some(KEY.to_owned()) },
+            options: SessionOptions { permission_mode: "bypassPermissions".to_owned(), ..SessionOptions::default() },
+            resume: false,
+        }
+    }
+
+    pub fn shim(&self) -> Shim {
+        self.shim_with(|_| {})
+    }
+
+    pub fn shim_with(&self, change: impl FnOnce(&mut Command)) -> Shim {
+        static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let socket = self.path(&format!("shim-{number}.sock"));
+        let listener = UnixListener::bind(&socket).expect("bound");
+        fs::set_permissions(&socket, fs::Permissions::from_mode(0o777)).expect("set");
+        let log = self.path(&format!("shim-{number}.log"));
+        let sandbox = SandboxId::new();
+        let mut command = Command::new(self.reachable(env!("CARGO_BIN_EXE_ash-shim")));
+        command.env_clear().env("ASH_LOG", "debug");
+        command.args(["--sandbox", &sandbox.to_string(), "--daemon-uid", &nix::unistd::geteuid().to_string()]);
+        command.arg("--state").arg(self.path("state"));
+        command.arg("--init").arg(self.reachable(env!("CARGO_BIN_EXE_ash-init")));
+        command.args(["--etc", concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/sandbox-etc")]);
+        command.stdin(Stdio::from(OwnedFd::from(listener)));
+        command.stdout(Stdio::null()).stderr(File::create(&log).expect("made"));
+        if is_root() {
+            command.uid(UID).gid(UID);
+        }
+        change(&mut command);
+        let child = Guard(command.spawn().expect("ash-shim starts"));
+        Shim { child, socket, log, sandbox }
+    }
+
+    /// The program at a place that the shim's user can reach.
+    fn reachable(&self, program: &str) -> PathBuf {
+        let program = Path::new(program);
+        let is_open = |path: &Path| fs::metadata(path).is_ok_and(|data| data.permissions().mode() & 0o001 != 0);
+        if !is_root() || program.ancestors().all(is_open) {
+            return program.to_owned();
+        }
+        let copy = self.path(program.file_name().and_then(|name| name.to_str()).expect("a name"));
+        if !copy.exists() {
+            fs::copy(program, &copy).expect("copied");
+        }
+        copy
+    }
+}
+
+/// A running shim. Its log is printed if the test fails.
+#[derive(Debug)]
+pub struct Shim {
+    pub child: Guard,
+    pub socket: PathBuf,
+    pub log: PathBuf,
+    pub sandbox: SandboxId,
+}
+
+impl Drop for Shim {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            #[expect(clippy::print_stderr, reason = "helps to see why a test failed")]
+            {
+                eprintln!("--- {}\n{}", self.log.display(), self.log());
+            }
+        }
+    }
+}
+
+impl Shim {
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub async fn connect(&self) -> Daemon {
+        let stream = UnixStream::connect(&self.socket).await.expect("connected");
+        let (mut from, to) = stream.into_split();
+        let (messages, inbox) = mpsc::channel(1);
+        tokio::spawn(async move {
+            while let Ok(Some(Frame::Json(body))) = frame::read(&mut from).await {
+                let message = serde_json::from_slice(&body).expect("a message");
+                if messages.send(message).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let mut daemon = Daemon { to, inbox, op: 0, events: Vec::new(), acks: true };
+        daemon.send(&ToShim::Hello { protocol: PROTOCOL, daemon: "test".to_owned() }).await;
+        daemon
+    }
+
+    /// A connection, greeted, to an open sandbox that is set up.
+    pub async fn ready(&self, host: &Host, model: &str) -> Daemon {
+        let mut daemon = self.connect().await;
+        daemon.hello().await;
+        daemon.open(host).await.expect("opened");
+        daemon.setup(host.setup(model)).await.expect("set up");
+        daemon
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&mut self) -> std::process::ExitStatus {
+        let child = &mut self.child.0;
+        until("the shim ends", || child.try_wait().expect("a child")).await
+    }
+}
+
+/// The daemon's end of a connection.
+#[derive(Debug)]
+pub struct Daemon {
+    to: OwnedWriteHalf,
+    inbox: mpsc::Receiver<FromShim>,
+    op: u64,
+    pub events: Vec<ShimEvent>,
+    /// Whether events are acknowledged as they come.
+    pub acks: bool,
+}
+
+impl Daemon {
+    pub async fn send(&mut self, message: &ToShim) {
+        frame::write(&mut self.to, message).await.expect("sent");
+    }
+
+    pub async fn send_chunk(&mut self, chunk: &[u8]) {
+        use tokio::io::AsyncWriteExt;
+        self.to.write_all(&frame::encode_chunk(chunk).expect("fits")).await.expect("sent");
+    }
+
+    /// The next message; events are put aside. `None` when the connection is closed.
+    pub async fn next(&mut self) -> Option<FromShim> {
+        let message = tokio::time::timeout(DEADLINE, self.inbox.recv()).await;
+        let message = message.unwrap_or_else(|_| panic!("nothing came; so far: {:#?}", self.kinds()))?;
+        if let FromShim::Events { events } = &message {
+            for (event, before) in events.iter().zip(self.events.last().into_iter().chain(events)) {
+                assert!(event.n == before.n + 1 || self.events.is_empty() || event.n == before.n, "a gap before {}", event.n);
+            }
+            self.events.extend(events.iter().cloned());
+            if self.acks {
+                let through = self.events.last().expect("some").n;
+                self.send(&ToShim::Ack { through }).await;
+            }
+        }
+        Some(message)
+    }
+
+    pub async fn hello(&mut self) -> ShimState {
+        loop {
+            match self.next().await.expect("an answer") {
+                FromShim::Hello(state) => return state,
+                FromShim::Events { .. } => panic!("Hello comes first"),
+                FromShim::Done { .. } | FromShim::Failed { .. } => {}
+            }
+        }
+    }
+
+    /// Waits for the answer to the newest request.
+    pub async fn answer(&mut self) -> Result<(), String> {
+        loop {
+            match self.next().await.expect("an answer") {
+                FromShim::Done { op } if op == self.op => return Ok(()),
+                FromShim::Failed { op, error } if op == self.op => return Err(error),
+                _ => {}
+            }
+        }
+    }
+
+    pub async fn open(&mut self, host: &Host) -> Result<(), String> {
+        self.op += 1;
+        self.send(&ToShim::Open { op: self.op, room: host.room() }).await;
+        self.answer().await
+    }
+
+    pub async fn setup(&mut self, setup: Setup) -> Result<(), String> {
+        self.op += 1;
+        self.send(&ToShim::Setup { op: self.op, setup: Box::new(setup) }).await;
+        self.answer().await
+    }
+
+    /// Asks for an unpack whose chunks follow.
+    pub async fn begin_unpack(&mut self) {
+        self.op += 1;
+        self.send(&ToShim::Unpack { op: self.op }).await;
+    }
+
+    pub async fn unpack(&mut self, archive: &[u8]) -> Result<(), String> {
+        self.begin_unpack().await;
+        for chunk in archive.chunks(frame::CHUNK) {
+            self.send_chunk(chunk).await;
+        }
+        self.send_chunk(b"").await;
+        self.answer().await
+    }
+
+    pub async fn begin(&mut self, text: &str) -> TurnId {
+        self.begin_with(text, TurnOptions::default()).await
+    }
+
+    pub async fn begin_with(&mut self, text: &str, options: TurnOptions) -> TurnId {
+        let id = TurnId::new();
+        let content = serde_json::value::to_raw_value(text).expect("raw");
+        self.send(&ToShim::Turn(Turn { id, content, options })).await;
+        id
+    }
+
+    /// Waits for an event, also among those that came before.
+    pub async fn event(&mut self, what: &str, is_it: impl Fn(&ShimEvent) -> bool) -> ShimEvent {
+        let mut from = 0;
+        loop {
+            if let Some(event) = self.events[from..].iter().find(|event| is_it(event)) {
+                return event.clone();
+            }
+            from = self.events.len();
+            assert!(self.next().await.is_some(), "connection closed while waiting for {what}: {:#?}", self.kinds());
+        }
+    }
+
+    pub async fn end(&mut self, turn: TurnId) -> TurnEnd {
+        let event = self.event("the end of the turn", |event| event.turn == Some(turn) && event.kind == Kind::TurnEnded).await;
+        serde_json::from_str(event.data.get()).expect("an end")
+    }
+
+    /// Runs a turn to its end.
+    pub async fn turn(&mut self, text: &str) -> (TurnId, TurnEnd) {
+        let id = self.begin(text).await;
+        let end = self.end(id).await;
+        (id, end)
+    }
+
+    /// What the turn's result said.
+    pub fn result(&self, turn: TurnId) -> String {
+        self.data(turn, &Kind::TurnComplete).first().and_then(|data| data["result"].as_str()).unwrap_or_default().to_owned()
+    }
+
+    pub fn data(&self, turn: TurnId, kind: &Kind) -> Vec<Value> {
+        let found = self.events.iter().filter(|event| event.turn == Some(turn) && event.kind == *kind);
+        found.map(|event| serde_json::from_str(event.data.get()).expect("JSON")).collect()
+    }
+
+    /// Starts of the runtime.
+    pub fn starts(&self) -> usize {
+        self.events.iter().filter(|event| event.kind == Kind::Lifecycle).count()
+    }
+
+    fn kinds(&self) -> Vec<String> {
+        let text =
+            |event: &ShimEvent| format!("{} {} {}", event.n, event.kind, event.data.get().chars().take(200).collect::<String>());
+        self.events.iter().rev().take(20).rev().map(text).collect()
+    }
+}
+
+/// The scripted model.
+#[derive(Debug)]
+pub struct Model {
+    _child: Guard,
+    pub url: String,
+}
+
+impl Model {
+    pub fn start(args: &[&str]) -> Self {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scripted_model.py");
+        let mut command = Command::new("python3");
+        command.arg(script).args(["--port", "0"]).args(args).stdout(Stdio::piped());
+        let mut child = Guard(command.spawn().expect("python3 runs the scripted model"));
+        let mut line = String::new();
+        BufReader::new(child.0.stdout.take().expect("piped")).read_line(&mut line).expect("read");
+        let url = line.trim().strip_prefix("listening on ").expect("says where it listens").to_owned();
+        Self { _child: child, url }
+    }
+}
+
+/// Host processes whose command line has this text.
+pub fn processes(text: &str) -> Vec<i32> {
+    let pids = fs::read_dir("/proc").expect("proc").filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter(|pid: &i32| {
+        let mut line = Vec::new();
+        let read = File::open(format!("/proc/{pid}/cmdline")).and_then(|mut file| file.read_to_end(&mut line));
+        read.is_ok() && String::from_utf8_lossy(&line).contains(text)
+    })
+    .collect()
+}
+
+/// A process's children.
+pub fn children(pid: i32) -> Vec<i32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// All processes below this one, itself not included.
+pub fn descendants(pid: i32) -> Vec<i32> {
+    let direct = children(pid);
+    direct.iter().copied().chain(direct.iter().flat_map(|pid| descendants(*pid))).collect()
+}
+
+/// Whether a process has a text in its memory, in pages that are there. Only root may look.
+pub fn memory_has(pid: i32, text: &str) -> bool {
+    const PAGE: u64 = 4096;
+    if !is_root() {
+        return false;
+    }
+    let (Ok(maps), Ok(memory), Ok(pages)) = (
+        fs::read_to_string(format!("/proc/{pid}/maps")),
+        File::open(format!("/proc/{pid}/mem")),
+        File::open(format!("/proc/{pid}/pagemap")),
+    ) else {
+        // It has just ended.
+        return false;
+    };
+    let number = |hex: &str| u64::from_str_radix(hex, 16).expect("an address");
+    maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|rights| rights.starts_with("rw"))).any(|line| {
+        let (start, end) = line.split(' ').next().and_then(|range| range.split_once('-')).expect("a range");
+        let (start, end) = (number(start), number(end));
+        let mut entries = vec![0; usize::try_from((end - start) / PAGE * 8).expect("fits")];
+        let known = pages.read_at(&mut entries, start / PAGE * 8).unwrap_or(0);
+        let mut found = Vec::new();
+        for (n, entry) in entries[..known].chunks_exact(8).enumerate() {
+            // Bits 62 and 63: swapped, present (proc_pid_pagemap(5)).
+            if entry[7] & 0xc0 != 0 {
+                let mut page = [0; PAGE as usize];
+                let read = memory.read_at(&mut page, start + n as u64 * PAGE).unwrap_or(0);
+                found.extend_from_slice(&page[..read]);
+            }
+        }
+        found.windows(text.len()).any(|window| window == text.as_bytes())
+    })
+}

@@ -1,0 +1,315 @@
+//! A real daemon for tests: `ashd --dev` with real shims, real bubblewrap, the real runtime, and
+//! the scripted model in place of the model API.
+//!
+//! Everything a test starts ends with it, also when it panics. Nothing here sleeps: all waiting is
+//! for a condition, with [`DEADLINE`] as its end.
+
+#![allow(dead_code, clippy::print_stderr, reason = "each test file uses a part, and says on standard error what it skips")]
+
+pub mod boxes;
+pub mod http;
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use http::{Response, Target};
+use serde_json::{Value, json};
+
+/// How long anything may take before a test gives up on it.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+/// The key that the scripted model wants, and that must never be seen inside a sandbox.
+pub const MODEL_KEY: &str = "sk-ant-real-key-of-the-test-0123456789";
+
+/// The runtime to test with: `ASH_CLAUDE`, a path. Without it a test is skipped with a word on
+/// standard error, and fails where `CI` is set.
+pub fn claude() -> Option<PathBuf> {
+    match std::env::var_os("ASH_CLAUDE") {
+        Some(path) => Some(path.into()),
+        None if std::env::var_os("CI").is_some() => panic!("ASH_CLAUDE has to name the claude program in CI"),
+        None => {
+            eprintln!("skipped: ASH_CLAUDE does not name the claude program");
+            None
+        }
+    }
+}
+
+/// Waits until `condition` gives a value.
+pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < end, "gave up waiting until {what}");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// A child process that is killed when dropped.
+#[derive(Debug)]
+pub struct Killed(pub Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The scripted model.
+#[derive(Debug)]
+pub struct Model {
+    _process: Killed,
+    /// Its address.
+    pub url: String,
+}
+
+impl Model {
+    /// Starts it with [`MODEL_KEY`] as the key that it wants.
+    pub fn start() -> Self {
+        Self::start_with(&["--require-key", MODEL_KEY])
+    }
+
+    /// Starts it with these arguments.
+    pub fn start_with(arguments: &[&str]) -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripted_model.py");
+        let mut command = Command::new("python3");
+        command.arg(script).args(["--port", "0"]).args(arguments).stdout(Stdio::piped()).stdin(Stdio::null());
+        let mut process = Killed(command.spawn().expect("python3 starts"));
+        let mut line = String::new();
+        BufReader::new(process.0.stdout.take().expect("piped")).read_line(&mut line).expect("says where it listens");
+        let url = line.trim().strip_prefix("listening on ").expect("says where it listens").to_owned();
+        Self { _process: process, url }
+    }
+}
+
+/// A daemon with a state folder of its own.
+#[derive(Debug)]
+pub struct Daemon {
+    process: Option<Killed>,
+    folder: tempfile::TempDir,
+    claude: PathBuf,
+    model_url: String,
+    extra: String,
+    /// Where programs reach it, once it runs.
+    pub http: String,
+    log: PathBuf,
+}
+
+impl Daemon {
+    /// Starts a daemon whose model is at `model_url`.
+    pub fn start(claude: &Path, model_url: &str) -> Self {
+        Self::start_with(claude, model_url, "")
+    }
+
+    /// Starts a daemon with more configuration.
+    pub fn start_with(claude: &Path, model_url: &str, extra: &str) -> Self {
+        // Short, since a socket's path may have 107 bytes (unix(7)).
+        let folder = tempfile::Builder::new().prefix("ash").tempdir_in("/tmp").expect("folder");
+        std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("opens the folder");
+        let log = folder.path().join("log");
+        let mut daemon = Self {
+            process: None,
+            folder,
+            claude: claude.to_owned(),
+            model_url: model_url.to_owned(),
+            extra: extra.to_owned(),
+            http: String::new(),
+            log,
+        };
+        daemon.run();
+        daemon
+    }
+
+    /// The command that starts it on its state folder.
+    pub fn command(&self) -> Command {
+        let config = self.folder.path().join("ash.toml");
+        let text = format!(
+            "[http]\nlisten = \"127.0.0.1:0\"\n[model]\nbase_url = \"{}\"\n[runtime.claude]\npath = \"{}\"\n{}\n",
+            self.model_url,
+            self.claude.display(),
+            self.extra
+        );
+        std::fs::write(&config, text).expect("writes");
+        let credentials = self.folder.path().join("credentials");
+        std::fs::create_dir_all(&credentials).expect("folder");
+        std::fs::write(credentials.join("anthropic_api_key"), MODEL_KEY).expect("writes");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ashd"));
+        command.arg("--config").arg(config).arg("--data").arg(self.data()).arg("--dev");
+        command.arg("--shim").arg(env!("CARGO_BIN_EXE_ash-shim")).arg("--init").arg(env!("CARGO_BIN_EXE_ash-init"));
+        command.arg("--etc").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/sandbox-etc"));
+        command.env("CREDENTIALS_DIRECTORY", credentials).stdin(Stdio::null());
+        command
+    }
+
+    /// Starts it on its state folder, again if need be, and waits until it listens.
+    pub fn run(&mut self) {
+        let mut child = self.command().stderr(Stdio::piped()).spawn().expect("ashd starts");
+        let lines = lines_of(child.stderr.take().expect("piped"), &self.log);
+        self.process = Some(Killed(child));
+        let listening = wait_for("ashd listens on TCP", || {
+            let line = lines.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("ashd did not come up:\n{}", self.log()));
+            line.contains("listening").then(|| line.split("http://").nth(1).map(str::to_owned)).flatten()
+        });
+        let address: String = listening.chars().take_while(|c| c.is_ascii_digit() || matches!(c, '.' | ':')).collect();
+        self.http = address;
+        wait_for("the control socket answers", || self.get("/health").ok_status().then_some(()));
+    }
+
+    /// Kills it with SIGKILL; its sandboxes go on.
+    pub fn kill(&mut self) {
+        drop(self.process.take());
+    }
+
+    /// Number of its process.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("runs").0.id()
+    }
+
+    /// Its state folder.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("d")
+    }
+
+    /// Everything that it logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Its control socket.
+    pub fn control(&self) -> Target {
+        Target::Unix(self.data().join("ash.sock"))
+    }
+
+    /// Its listener for programs.
+    pub fn tcp(&self) -> Target {
+        Target::Tcp(self.http.clone())
+    }
+
+    /// `GET` on the control socket.
+    pub fn get(&self, path: &str) -> Response {
+        http::request(&self.control(), "GET", path, &[], None)
+    }
+
+    /// Sends JSON on the control socket.
+    pub fn send(&self, method: &str, path: &str, body: &Value) -> Response {
+        http::request(&self.control(), method, path, &[("content-type", "application/json")], Some(body.to_string().as_bytes()))
+    }
+
+    /// Deploys an agent of these files.
+    pub fn deploy(&self, name: &str, files: &[(&str, &str)]) -> Value {
+        let files: Vec<_> = files.iter().map(|(path, text)| json!({"path": path, "content": base64(text.as_bytes())})).collect();
+        let answer = self.send("POST", "/api/agents", &json!({"name": name, "files": files}));
+        assert_eq!(answer.status, 201, "{}", answer.text());
+        answer.json()["agent"].clone()
+    }
+
+    /// Makes a session; returns its id.
+    pub fn create(&self, body: &Value) -> String {
+        let answer = self.send("POST", "/api/sessions", body);
+        assert_eq!(answer.status, 201, "{}\n{}", answer.text(), self.log());
+        answer.json()["session"]["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// A session of an agent that was deployed for it.
+    pub fn session(&self) -> String {
+        self.deploy("test", &[("CLAUDE.md", "You are a test agent.\n")]);
+        self.create(&json!({"agent": "test"}))
+    }
+
+    /// Sends a message and reads its stream to the end.
+    pub fn say(&self, session: &str, text: &str) -> Vec<http::Event> {
+        self.turn(session, &json!({"content": text}))
+    }
+
+    /// Sends a message body and reads its stream to the end.
+    pub fn turn(&self, session: &str, body: &Value) -> Vec<http::Event> {
+        let answer = self.send("POST", &format!("/api/sessions/{session}/messages"), body);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        http::events(&answer.text())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- log of ashd ---\n{}", self.log());
+        }
+        // Ending the sessions ends their sandboxes, which would outlive the daemon otherwise.
+        if self.process.is_none() && !std::thread::panicking() {
+            self.run();
+        }
+        let sessions = self.get("/api/sessions?limit=1000");
+        let sessions = if sessions.ok_status() { sessions.json() } else { Value::Null };
+        for session in sessions["sessions"].as_array().cloned().unwrap_or_default() {
+            self.send("DELETE", &format!("/api/sessions/{}", session["id"].as_str().unwrap_or_default()), &json!({}));
+        }
+        let sandboxes = self.data().join("sandboxes");
+        let end = Instant::now() + DEADLINE;
+        while Instant::now() < end && std::fs::read_dir(&sandboxes).is_ok_and(|mut left| left.next().is_some()) {
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Hands on the lines of a stream, and keeps them in a file.
+fn lines_of(stream: impl std::io::Read + Send + 'static, log: &Path) -> Receiver<String> {
+    let (sender, lines) = channel();
+    let mut log = std::fs::OpenOptions::new().create(true).append(true).open(log).expect("opens");
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            let _ = std::io::Write::write_all(&mut log, format!("{line}\n").as_bytes());
+            // After the start nobody listens any more, but the log goes on.
+            let _ = sender.send(line);
+        }
+    });
+    lines
+}
+
+/// Base64 with padding.
+pub fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let n = chunk.iter().fold(0u32, |n, b| n << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
+        for place in 0..4 {
+            let letter = LETTERS[(n >> (18 - 6 * place)) as usize & 63] as char;
+            text.push(if place <= chunk.len() { letter } else { '=' });
+        }
+    }
+    text
+}
+
+impl Daemon {
+    /// Replaces what [`Self::start_with`] added to the configuration.
+    pub fn add_config(&mut self, extra: &str) {
+        self.extra = extra.to_owned();
+    }
+}
+
+/// Kills every shim of this daemon's sandboxes with SIGKILL, and waits until they are gone.
+pub fn kill_shims(daemon: &Daemon) {
+    let folder = daemon.data();
+    let shims = || -> Vec<i32> {
+        let processes =
+            std::fs::read_dir("/proc").expect("reads").filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        processes
+            .filter(|pid: &i32| {
+                let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                let line = String::from_utf8_lossy(&line);
+                let program = line.split('\0').next().unwrap_or_default();
+                program.ends_with("/ash-shim") && line.contains(&*folder.to_string_lossy())
+            })
+            .collect()
+    };
+    let found = shims();
+    assert!(!found.is_empty(), "there is a shim to kill");
+    for pid in found {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).expect("kills");
+    }
+    wait_for("the shims are gone", || shims().is_empty().then_some(()));
+}
