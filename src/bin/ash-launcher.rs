@@ -11,7 +11,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("failed to {error:#}");
+            tracing::error!("failed: {error:#}");
             ExitCode::FAILURE
         }
     }

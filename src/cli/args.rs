@@ -95,7 +95,7 @@ pub enum Command {
     ///
     /// The Debian package installs them. Elsewhere, for bash:
     ///
-    ///     ashctl completion bash > ~/.local/share/bash-completion/completions/ashctl
+    ///   ashctl completion bash > ~/.local/share/bash-completion/completions/ashctl
     #[command(verbatim_doc_comment)]
     Completion(Completion),
 }

@@ -35,15 +35,18 @@ impl Driver {
         {
             return self.end_turn(id, EndState::Cancelled, Some("cancelled before it began"));
         }
-        let current = self.turns.peek().map(|current| (current.turn.id, current.begun));
-        match (current, turn) {
-            (Some((id, false)), None) => self.end_turn(id, EndState::Interrupted, Some("interrupted")),
-            (Some((id, false)), Some(wanted)) if id == wanted => self.end_turn(id, EndState::Interrupted, Some("interrupted")),
-            _ => {
-                let Some(session) = &mut self.session else { return };
-                let running = session.adapter.running().into_iter().chain(current.map(|(id, _)| id));
-                let is_meant = |id: TurnId| turn.is_none_or(|wanted| wanted == id);
-                if running.into_iter().any(is_meant) {
+        let is_meant = |id: TurnId| turn.is_none_or(|wanted| wanted == id);
+        let running = self.session.as_ref().and_then(|session| session.adapter.running());
+        match self.turns.peek().map(|current| (current.turn.id, current.begun)) {
+            // It waits for the runtime to start, or to end a turn of its own.
+            Some((id, false)) if is_meant(id) && (running.is_none() || turn.is_some()) => {
+                self.end_turn(id, EndState::Interrupted, Some("interrupted"));
+            }
+            current => {
+                let begun = current.filter(|(_, begun)| *begun).map(|(id, _)| id);
+                if let Some(session) = &mut self.session
+                    && running.into_iter().chain(begun).any(is_meant)
+                {
                     let bytes = session.adapter.interrupt();
                     self.kill_at = Some(Instant::now() + INTERRUPT_DEADLINE);
                     self.write(bytes).await;

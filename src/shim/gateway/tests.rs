@@ -164,3 +164,22 @@ async fn an_answer_streams_through_as_it_comes() {
     let rest = caller.read_to_end(&mut heard).await;
     assert!(rest.is_err() || !String::from_utf8_lossy(&heard).contains("\r\n0\r\n"), "{heard:?}");
 }
+
+#[tokio::test]
+async fn an_endpoint_without_a_valid_certificate_is_not_spoken_to() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = gateway(&format!("https://{}", listener.local_addr().expect("an address"))).await;
+    let endpoint = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a call");
+        let mut seen = Vec::new();
+        stream.read_buf(&mut seen).await.expect("read");
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.expect("written");
+        seen
+    });
+    let answer = exchange(address, &post("/v1/messages", "", "BODY")).await;
+    assert!(answer.starts_with("HTTP/1.1 502") && answer.contains("can not be reached"), "{answer}");
+    if endpoint.is_finished() {
+        let seen = String::from_utf8_lossy(&endpoint.await.expect("the call")).into_owned();
+        assert!(!seen.contains("sk-real") && !seen.contains("POST"), "{seen}");
+    }
+}
