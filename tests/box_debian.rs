@@ -3,7 +3,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::boxes::{Machine, needs};
+use support::boxes::{Machine, needs, unit_tests};
 use support::http::{Event, events, names, result};
 use support::{MODEL_KEY, base64, wait_for};
 
@@ -172,6 +172,18 @@ fn upgrade_remove_and_purge_work_on_debian_12() {
 #[test]
 fn upgrade_remove_and_purge_work_on_debian_13() {
     package_life("trixie");
+}
+
+/// The suite that every launcher passes, against the real one. What is compiled here runs on this
+/// release and newer ones, so the newest is taken.
+#[test]
+fn the_real_launcher_conforms_on_debian_13() {
+    let Some((deb, claude)) = needs() else { return };
+    let bind = format!("{}:/srv/unit-tests", unit_tests().display());
+    let machine = Machine::up_with("trixie", &deb, &claude, &[bind]);
+    machine.install();
+    let said = machine.run(&["/srv/unit-tests", "--ignored", "--exact", "sandbox::remote::tests::the_real_launcher_conforms"]);
+    assert!(said.contains("1 passed"), "{said}");
 }
 
 #[test]

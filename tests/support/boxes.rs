@@ -41,6 +41,11 @@ impl Machine {
     /// Boots a machine of this release that shows the package as `/srv/ash.deb`, the runtime as
     /// `/usr/local/bin/claude`, the test fixtures as `/srv/tests`.
     pub fn up(release: &str, deb: &Path, claude: &Path) -> Self {
+        Self::up_with(release, deb, claude, &[])
+    }
+
+    /// The same, and shows more of the host's files, each as `HOST:INNER`.
+    pub fn up_with(release: &str, deb: &Path, claude: &Path, binds: &[String]) -> Self {
         let name = format!("ash-test-{release}-{}", std::process::id());
         let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
         let up = command("up")
@@ -51,6 +56,7 @@ impl Machine {
             .arg(format!("{}:/srv/ash.deb", deb.display()))
             .arg("--bind-ro")
             .arg(format!("{}:/srv/tests", tests.display()))
+            .args(binds.iter().flat_map(|bind| ["--bind-ro", bind]))
             .output()
             .expect("tests/box/box starts");
         assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
@@ -116,6 +122,20 @@ impl Drop for Machine {
         let down = command("down").args([&self.name, "--now"]).status();
         assert!(std::thread::panicking() || down.is_ok_and(|status| status.success()), "{} is still there", self.name);
     }
+}
+
+/// The program with the unit tests of the library, for those that need a machine.
+pub fn unit_tests() -> PathBuf {
+    let output = Command::new(env!("CARGO"))
+        .args(["test", "--locked", "--offline", "--lib", "--no-run", "--message-format=json"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let messages = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let found = messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).last();
+    found.expect("the library has tests")
 }
 
 /// Runs a script in a machine with a kernel of its own, where every limit is enforced. Returns
