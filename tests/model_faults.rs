@@ -121,10 +121,20 @@ fn a_runtime_that_can_not_run_is_an_error_that_names_it() {
     assert!(refused(&daemon).contains("chmod o+rx"));
 
     open(&program, 0o755);
+    assert!(refused(&daemon).contains("is not Claude Code"));
+    let answers = |version: &str, then: &str| {
+        let script = format!("#!/bin/sh\nif [ \"$1\" = --version ]; then echo '{version}'; exit; fi\n{then}\n");
+        std::fs::write(&program, script).expect("writes");
+    };
+    answers("1.0.0 (Claude Code)", "exit 0");
+    let old = refused(&daemon);
+    assert!(old.contains("1.0.0") && old.contains("2.1.197") && old.contains("npm install"), "{old}");
+
+    answers("2.1.330 (Claude Code)", "exit 3");
     let session = daemon.create(&json!({"agent": "test"}));
     let error = the_error(&daemon.say(&session, "say: x"));
     assert!(error.contains("exit"), "{error}");
-    std::fs::write(&program, "#!/bin/sh\necho '2.0.1 (Something Else)'\ncat\n").expect("writes");
+    answers("2.1.330 (Claude Code)", "echo '2.0.1 (Something Else)'; cat");
     let error = the_error(&daemon.say(&session, "say: x"));
     assert!(error.contains("2.0.1 (Something Else)"), "what is not the runtime's language is shown: {error}");
 

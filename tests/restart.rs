@@ -82,6 +82,28 @@ fn a_sandbox_that_dies_in_a_turn_ends_it_and_the_next_message_works() {
 }
 
 #[test]
+fn a_daemon_that_is_asked_to_stop_ends_open_streams_at_once() {
+    let Some(claude) = claude() else { return };
+    let model = Model::start();
+    let mut daemon = Daemon::start(&claude, &model.url);
+    let session = daemon.session();
+    let path = format!("/api/sessions/{session}/messages");
+    let body = br#"{"content":"slow: 8","includePartialMessages":true}"#;
+    let mut stream =
+        http::open(&daemon.control(), "POST", &path, &[("content-type", "application/json")], Some(body)).expect("answers");
+    let before = stream.until("tick 1");
+    let turn =
+        events(&before[..before.rfind("\n\n").expect("frames") + 2])[0].data["turnId"].as_str().expect("a turn").to_owned();
+    let pid = nix::unistd::Pid::from_raw(daemon.pid().cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("signals");
+    support::wait_for("the daemon is gone", || daemon.has_ended().then_some(()));
+    assert!(!daemon.log().contains("still under way"), "nothing had to be cut off");
+    daemon.run();
+    let whole = events(&daemon.get(&format!("/api/sessions/{session}/stream?turn={turn}")).text());
+    assert_eq!(whole.last().map(|event| event.data["state"].clone()), Some(json!("completed")));
+}
+
+#[test]
 fn a_second_daemon_on_the_same_folder_is_refused_by_name() {
     let Some(claude) = claude() else { return };
     let model = Model::start();

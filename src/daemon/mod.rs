@@ -154,15 +154,16 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
 
     let rules =
         PathRules { roots: settings.agents.path_roots.clone(), remote: settings.agents.remote_paths, base: options.data.clone() };
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let app = App {
         sessions: sessions.clone(),
         agents: Agents::new(store.clone(), versions, rules),
         keys: Keys::new(store.clone()),
         store,
         about: Arc::new(About { started: std::time::SystemTime::now(), coordinator_id: coordinator_id(), lacks, doctor }),
+        stop: stop.clone(),
     };
     let listeners = listen::open(&options.control, &settings.http.listen)?;
-    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     for listener in listeners {
         tracing::info!(address = listener.address(), "listening");
         tasks.spawn(listener.serve(router(app.clone()), stop.clone(), tasks.clone()));

@@ -13,11 +13,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, post, put};
+use http_body_util::BodyExt;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::agent::service::Agents;
@@ -52,6 +55,8 @@ pub struct App {
     pub store: Arc<dyn Store>,
     /// What the daemon says of itself.
     pub about: Arc<About>,
+    /// Ends the streams when the daemon stops.
+    pub stop: CancellationToken,
 }
 
 /// What the daemon says of itself.
@@ -105,11 +110,34 @@ async fn no_method(request: Request) -> Failure {
     Failure::new(StatusCode::METHOD_NOT_ALLOWED, Code::MethodNotAllowed, sentence)
 }
 
+/// Bodies up to this size are read before their request is handled. A server that closes a
+/// connection with bytes unread resets it, upon which the client may lose the answer it had
+/// already been sent; so small bodies are taken also by routes that have no use for them.
+const SMALL_BODY: usize = 64 << 10;
+
+async fn take_small_body(request: Request) -> Result<Request, Failure> {
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    match length {
+        Some(1..=SMALL_BODY) => {
+            let (parts, body) = request.into_parts();
+            let body = body.collect().await.map_err(|e| Failure::invalid(format!("The body could not be read: {e}")))?;
+            Ok(Request::from_parts(parts, Body::from(body.to_bytes())))
+        }
+        _ => Ok(request),
+    }
+}
+
 /// Gives the request an id, and the answer its header.
 async fn identify(request: Request, next: Next) -> Response {
     let id = Uuid::now_v7().to_string();
     let header = HeaderValue::from_str(&id);
-    let mut response = REQUEST_ID.scope(id, next.run(request)).await;
+    let handled = async {
+        match take_small_body(request).await {
+            Ok(request) => next.run(request).await,
+            Err(failure) => failure.into_response(),
+        }
+    };
+    let mut response = REQUEST_ID.scope(id, handled).await;
     if let Ok(header) = header {
         response.headers_mut().insert("x-request-id", header);
     }

@@ -8,6 +8,7 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use futures_util::stream;
+use tokio_util::sync::CancellationToken;
 
 use crate::session::Cursor;
 use crate::session::view::{Frame, FrameFilter, frame};
@@ -34,12 +35,14 @@ struct Reader {
     cursor: Cursor,
     wanted: Wanted,
     over: bool,
+    /// The daemon is stopping. The client goes on from its cursor with the next one.
+    stop: CancellationToken,
 }
 
 /// Streams events from a cursor. The client's pace is the stream's pace: nothing is read from the
 /// store before the last batch is on its way.
-pub fn respond(cursor: Cursor, wanted: Wanted) -> Response {
-    let reader = Reader { cursor, wanted, over: false };
+pub fn respond(cursor: Cursor, wanted: Wanted, stop: CancellationToken) -> Response {
+    let reader = Reader { cursor, wanted, over: false, stop };
     let frames = stream::unfold(reader, |mut reader| async move {
         let bytes = reader.next().await?;
         Some((Ok::<_, Infallible>(bytes), reader))
@@ -58,7 +61,11 @@ pub fn respond(cursor: Cursor, wanted: Wanted) -> Response {
 impl Reader {
     async fn next(&mut self) -> Option<Bytes> {
         while !self.over {
-            let events = match tokio::time::timeout(KEEP_ALIVE, self.cursor.next()).await {
+            let next = tokio::select! {
+                () = self.stop.cancelled() => return None,
+                next = tokio::time::timeout(KEEP_ALIVE, self.cursor.next()) => next,
+            };
+            let mut events = match next {
                 Err(_) => return Some(Bytes::from_static(b": keep-alive\n\n")),
                 Ok(Ok(events)) => events,
                 Ok(Err(error)) => {
@@ -67,7 +74,10 @@ impl Reader {
                     return None;
                 }
             };
-            self.over = events.is_empty() || events.iter().any(|event| self.ends(event));
+            let end = events.iter().position(|event| self.ends(event));
+            self.over = events.is_empty() || end.is_some();
+            // The end is the last frame, whatever came late.
+            events.truncate(end.map_or(events.len(), |end| end + 1));
             let text = render(&events, self.wanted.filter);
             if !text.is_empty() {
                 return Some(Bytes::from(text));

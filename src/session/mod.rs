@@ -24,6 +24,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -41,6 +42,13 @@ use driver::{Driver, Request};
 
 /// Requests that may wait for one driver. A caller beyond that waits for a place.
 const REQUESTS: usize = 32;
+/// Drivers that are asked one after the other, when one left before it took the request.
+const ASK_TRIES: usize = 3;
+/// First and longest wait before a sandbox that could not be removed is tried again, and how often
+/// that is done: for some ten minutes.
+const CLEAR_FIRST: Duration = Duration::from_secs(1);
+const CLEAR_LONGEST: Duration = Duration::from_secs(60);
+const CLEAR_TRIES: usize = 16;
 
 /// Why a request about a session was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +112,7 @@ struct Context {
     launcher: Arc<dyn Launcher>,
     versions: Arc<Versions>,
     settings: SessionSettings,
+    runtime: open::Runtime,
     hub: Mutex<HashMap<SessionId, Live>>,
 }
 
@@ -173,11 +182,27 @@ pub struct Sessions {
 impl Sessions {
     /// Takes what sessions are made with. [`Self::recover`] has to run before anything else.
     pub fn new(store: Arc<dyn Store>, launcher: Arc<dyn Launcher>, versions: Arc<Versions>, settings: SessionSettings) -> Self {
-        Self { context: Arc::new(Context { store, launcher, versions, settings, hub: Mutex::default() }) }
+        Self {
+            context: Arc::new(Context {
+                store,
+                launcher,
+                versions,
+                settings,
+                runtime: open::Runtime::default(),
+                hub: Mutex::default(),
+            }),
+        }
     }
 
     /// Makes a session and brings up its sandbox.
     pub async fn create(&self, tenant: &str, body: CreateSession) -> Result<SessionRow, SessionError> {
+        // In a task of its own: a caller that goes away must not leave half a session.
+        let (sessions, tenant) = (self.clone(), tenant.to_owned());
+        let creating = tokio::spawn(async move { sessions.create_whole(&tenant, body).await });
+        creating.await.map_err(|_| SessionError::Closing)?
+    }
+
+    async fn create_whole(&self, tenant: &str, body: CreateSession) -> Result<SessionRow, SessionError> {
         let agent = match self.context.store.get_agent(tenant, &body.agent).await {
             Ok(agent) => agent,
             Err(StoreError::NotFound(_)) => return Err(SessionError::NoAgent(body.agent)),
@@ -214,7 +239,7 @@ impl Sessions {
 
     async fn forget(&self, row: &SessionRow) {
         self.context.drop_live(row.id);
-        self.context.clear_sandbox(row.sandbox).await;
+        self.context.clear_later(row.sandbox);
         if let Err(error) = self.context.store.forget_session(row.id).await {
             tracing::warn!(session_id = %row.id, error = %error, "a session that failed to start stays in the database, ignoring");
         }
@@ -286,6 +311,11 @@ impl Sessions {
     /// A place in the session's log, from which events can be read as they come.
     pub async fn cursor(&self, tenant: &str, id: SessionId, after: i64, filter: EventFilter) -> Result<Cursor, SessionError> {
         let row = self.get(tenant, id).await?;
+        if after > row.tail {
+            // It would wait for events that the caller believes to have, and miss those before.
+            let reason = format!("is beyond the newest event, {}", row.tail);
+            return Err(SessionError::Invalid { field: "after".to_owned(), reason });
+        }
         let tail = if row.status == Status::Ended { None } else { Some(self.context.live(&row).tail) };
         Ok(Cursor::new(self.context.store.clone(), id, after, filter, tail))
     }
@@ -295,10 +325,19 @@ impl Sessions {
             return Err(SessionError::Status(Status::Ended));
         }
         let (reply, answer) = oneshot::channel();
-        let live = self.context.live(row);
-        // A driver that is gone has ended its session, or the daemon is ending.
-        live.requests.send(request(reply)).await.map_err(|_| SessionError::Status(Status::Ended))?;
-        answer.await.map_err(|_| SessionError::Closing)?
+        let mut request = request(reply);
+        for _ in 0..ASK_TRIES {
+            let live = self.context.live(row);
+            match live.requests.send(request).await {
+                Ok(()) => {
+                    drop(live);
+                    return answer.await.map_err(|_| SessionError::Closing)?;
+                }
+                // That driver was leaving; the next one reads how the session stands.
+                Err(mpsc::error::SendError(back)) => request = back,
+            }
+        }
+        Err(SessionError::Closing)
     }
 }
 
@@ -335,17 +374,42 @@ impl Context {
     }
 
     fn drop_live(&self, id: SessionId) {
-        self.lock_hub().remove(&id);
+        self.drop_live_if(id, || true);
     }
 
-    /// Ends what runs in a sandbox and removes its folder.
-    async fn clear_sandbox(&self, sandbox: SandboxId) {
-        let cleared = match self.launcher.stop(sandbox, open::STOP_GRACE).await {
-            Ok(()) => self.launcher.remove(sandbox).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = cleared {
-            tracing::warn!(sandbox_id = %sandbox, error = crate::report::chain(&error), "a sandbox can not be removed now, leaving it to the next start");
+    /// Forgets the driver of a session if this holds while nobody can come to it.
+    fn drop_live_if(&self, id: SessionId, holds: impl FnOnce() -> bool) -> bool {
+        let mut hub = self.lock_hub();
+        let holds = holds();
+        if holds {
+            hub.remove(&id);
         }
+        holds
+    }
+
+    /// [`Self::clear_sandbox`] in a task of its own.
+    fn clear_later(self: &Arc<Self>, sandbox: SandboxId) {
+        let context = self.clone();
+        tokio::spawn(async move { context.clear_sandbox(sandbox).await });
+    }
+
+    /// Ends what runs in a sandbox and removes its folder. Tries again when the launcher can not;
+    /// in the end the next start of the daemon does.
+    async fn clear_sandbox(&self, sandbox: SandboxId) {
+        let mut wait = CLEAR_FIRST;
+        for _ in 0..CLEAR_TRIES {
+            let cleared = match self.launcher.stop(sandbox, open::STOP_GRACE).await {
+                Ok(()) => self.launcher.remove(sandbox).await,
+                Err(error) => Err(error),
+            };
+            let Err(error) = cleared else { return };
+            tracing::warn!(
+                sandbox_id = %sandbox, error = crate::report::chain(&error),
+                "a sandbox can not be removed now, retrying in {} s", wait.as_secs()
+            );
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(CLEAR_LONGEST);
+        }
+        tracing::error!(sandbox_id = %sandbox, "a sandbox can not be removed, leaving it to the next start");
     }
 }

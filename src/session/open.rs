@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -28,6 +29,31 @@ const PIECES: usize = 4;
 /// The environment variable that is never given to a sandbox: its value becomes the key that the
 /// gateway sends.
 const KEY_VARIABLE: &str = "ANTHROPIC_API_KEY";
+
+/// The runtime's program as it was when its version was last asked for.
+#[derive(Debug, Default)]
+pub struct Runtime {
+    asked: tokio::sync::Mutex<Option<(PathBuf, SystemTime, u64)>>,
+}
+
+impl Runtime {
+    /// Finds the program and makes sure that it is one whose language the shim speaks. It is
+    /// looked for each time, so that one which was just installed is found, and asked for its
+    /// version when it is another file than the last time.
+    async fn find(&self, configured: Option<&Path>) -> Result<PathBuf, RuntimeError> {
+        let path = runtime::find(configured)?;
+        let inspect = |source| RuntimeError::Inspect { path: path.clone(), source };
+        let metadata = std::fs::metadata(&path).map_err(inspect)?;
+        let found = Some((path.clone(), metadata.modified().map_err(inspect)?, metadata.len()));
+        let mut asked = self.asked.lock().await;
+        if *asked != found {
+            let version = runtime::version(&path, runtime::VERSION_DEADLINE).await?;
+            tracing::info!(path = %path.display(), version = %version, "runtime found");
+            *asked = found;
+        }
+        Ok(path)
+    }
+}
 
 /// Why a sandbox could not be brought up.
 #[derive(Debug, thiserror::Error)]
@@ -64,8 +90,6 @@ pub async fn open(context: Arc<Context>, session: SessionRow) -> Result<Connecti
 }
 
 async fn open_unbounded(context: &Context, session: &SessionRow) -> Result<Connection, OpenError> {
-    // Looked for each time, so that one which was just installed is found.
-    let runtime = runtime::find(context.settings.runtime.as_deref())?;
     let version = version(context, &session.agent, &session.digest).map_err(Box::new)?;
     let definition = version.definition()?;
     let limits = narrowed(context.settings.limits, &definition.limits);
@@ -76,6 +100,8 @@ async fn open_unbounded(context: &Context, session: &SessionRow) -> Result<Conne
     if connection.state.session.is_some() && connection.state.unpacked {
         return Ok(connection);
     }
+    // Only now, since a sandbox that lives needs no runtime to be connected to.
+    let runtime = context.runtime.find(context.settings.runtime.as_deref()).await?;
     let room = Room { runtime: runtime.display().to_string(), tmp_bytes: context.settings.tmp_bytes };
     shim.call(|op| ToShim::Open { op, room }).await?;
     let setup = Box::new(setup(context, session, definition).await?);
@@ -133,7 +159,7 @@ async fn setup(context: &Context, session: &SessionRow, definition: Definition) 
 }
 
 /// A session's configuration in the words of its shim.
-pub fn options(model: Option<String>, config: &SessionConfig) -> Result<SessionOptions, OpenError> {
+fn options(model: Option<String>, config: &SessionConfig) -> Result<SessionOptions, OpenError> {
     let permission_mode = match config.permission_mode.unwrap_or(PermissionMode::BypassPermissions) {
         PermissionMode::BypassPermissions => "bypassPermissions",
         PermissionMode::PermissionsByAgent | PermissionMode::Default => "default",
@@ -149,6 +175,12 @@ pub fn options(model: Option<String>, config: &SessionConfig) -> Result<SessionO
         subagents: subagents.map(|subagents| Box::new(RawValueEq(subagents))),
         initial_agent: config.initial_agent.clone(),
     })
+}
+
+/// What a session's turns may use now. An agent whose files are missing names no model.
+pub fn current_options(context: &Context, session: &SessionRow) -> Result<SessionOptions, OpenError> {
+    let definition = version(context, &session.agent, &session.digest).ok().and_then(|version| version.definition().ok());
+    options(session.model.clone().or(definition.and_then(|definition| definition.model)), &session.config)
 }
 
 /// Sends the agent's files, with what the session puts over them.

@@ -15,7 +15,7 @@ pub struct Recovered {
     pub attached: usize,
     /// Sessions whose running turn had lost its sandbox.
     pub interrupted: usize,
-    /// Sandboxes of no session, which were removed.
+    /// Sandboxes of no session, which are being removed.
     pub orphans: usize,
     /// Sessions that were being made when the daemon ended, and were removed.
     pub unfinished: usize,
@@ -42,12 +42,12 @@ impl Sessions {
         let mut recovered = Recovered::default();
         let mut owned = HashSet::new();
         for session in sessions {
+            owned.insert(session.sandbox);
             if session.status == Status::Starting {
                 recovered.unfinished += 1;
                 self.forget(&session).await;
                 continue;
             }
-            owned.insert(session.sandbox);
             let alive = listed.iter().any(|one| one.sandbox == session.sandbox && one.running);
             let turns = context.store.open_turns(session.id).await?;
             if alive {
@@ -67,7 +67,8 @@ impl Sessions {
         for orphan in listed.iter().filter(|one| !owned.contains(&one.sandbox)) {
             recovered.orphans += 1;
             tracing::warn!(sandbox_id = %orphan.sandbox, "sandbox belongs to no session, removing it");
-            context.clear_sandbox(orphan.sandbox).await;
+            // Not waited for: a folder may hold millions of files, and nobody is served meanwhile.
+            context.clear_later(orphan.sandbox);
         }
         Ok(recovered)
     }

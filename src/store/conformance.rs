@@ -242,3 +242,22 @@ async fn a_file_that_is_no_database_is_an_error_that_names_it() {
     let error = Sqlite::open(&path).expect_err("no database").to_string();
     assert!(error.contains("ash.db"), "{error}");
 }
+
+#[tokio::test]
+async fn a_turn_ends_once_and_only_in_its_session() {
+    let (_folder, store) = sqlite();
+    let (mine, other) = (session(), session());
+    store.create_session(mine.clone()).await.expect("stores");
+    store.create_session(other.clone()).await.expect("stores");
+    let turn = TurnId::new();
+    let queued = store.advance(mine.id, queue(turn)).await.expect("stores");
+    let ended = |events| Advance { events, ..Advance::default() };
+    let foreign = store.advance(other.id, ended(vec![end(turn, "failed")])).await.expect("stores");
+    assert_eq!(foreign, Advanced { tail: 0, first: None }, "another session can not end it");
+    let once = ended(vec![end(turn, "interrupted"), end(turn, "completed")]);
+    let stored = store.advance(mine.id, once).await.expect("stores");
+    assert_eq!(stored.tail, queued.tail + 1);
+    assert_eq!(store.get_turn(mine.id, turn).await.expect("found").state, TurnState::Interrupted);
+    let again = Advance { events: vec![event(Kind::TurnStarted, Some(turn), r#"{"kind":"runtime"}"#)], ..Advance::default() };
+    assert!(matches!(store.advance(mine.id, again).await, Err(StoreError::Conflict(_))), "trying again would not help");
+}

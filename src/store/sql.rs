@@ -39,9 +39,10 @@ pub const QUEUE_TURN: &str = "insert into turns (id, session, state, kind, conte
      values ($1, $2, 'queued', 'user', $3, $4, $5, $6)";
 pub const ADD_RUNTIME_TURN: &str = "insert into turns (id, session, state, kind, options, first_event, created_at, started_at) \
      values ($1, $2, 'running', 'runtime', '{}', $3, $4, $4)";
-pub const START_TURN: &str = "update turns set state = 'running', started_at = $1 where id = $2 and state = 'queued'";
+pub const START_TURN: &str =
+    "update turns set state = 'running', started_at = $1 where id = $2 and session = $3 and state = 'queued'";
 pub const END_TURN: &str = "update turns set state = $1, cause = $2, last_event = $3, ended_at = $4 \
-     where id = $5 and state in ('queued', 'running')";
+     where id = $5 and session = $6 and state in ('queued', 'running')";
 pub const TURN_COLUMNS: &str =
     "id, state, kind, content, options, cause, first_event, last_event, created_at, started_at, ended_at";
 pub const OPEN_TURNS: &str = "session = $1 and state in ('queued', 'running') order by first_event";

@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::row::{AgentRow, EventRow, KeyRow, MessageRow, Page, SessionFilter, SessionRow, TurnRow, message_role};
-use super::{Advance, Advanced, EventFilter, Pending, Store, StoreError, now, sql};
+use super::{Advance, Advanced, EventFilter, NewEvent, Pending, Store, StoreError, now, sql};
 use crate::link::shim::{EndState, TurnEnd};
 use crate::wire::event::Kind;
 use crate::wire::session::Status;
@@ -143,8 +143,11 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
 fn write_all(connection: &Connection, jobs: &Receiver<Job>) {
     while let Ok(first) = jobs.recv() {
         if let Err(e) = connection.execute_batch("begin immediate") {
+            // Those behind it would each wait as long again, for the same answer.
             let error = sqlite_error(e);
-            first(Err(error.clone()))(Err(error));
+            for job in std::iter::once(first).chain(jobs.try_iter().take(QUEUE_LENGTH)) {
+                job(Err(error.clone()))(Err(error.clone()));
+            }
             continue;
         }
         let mut finishes = vec![first(Ok(connection))];
@@ -183,8 +186,10 @@ fn read_all(connection: &Connection, jobs: &Mutex<Receiver<Job>>) {
 }
 
 fn sqlite_error(e: rusqlite::Error) -> StoreError {
-    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    use rusqlite::ErrorCode::{ConstraintViolation, DatabaseCorrupt, NotADatabase};
     match &e {
+        // Another try would break the same rule.
+        rusqlite::Error::SqliteFailure(failure, _) if failure.code == ConstraintViolation => StoreError::Conflict(e.to_string()),
         rusqlite::Error::SqliteFailure(failure, _) if matches!(failure.code, DatabaseCorrupt | NotADatabase) => {
             StoreError::Corrupt(e.to_string())
         }
@@ -324,6 +329,19 @@ fn head(row: &Row<'_>) -> rusqlite::Result<Head> {
     })
 }
 
+/// Whether the turn was not over before.
+fn end_turn(connection: &Connection, session: &str, turn: TurnId, event: &NewEvent, id: i64) -> Result<bool, StoreError> {
+    let end: TurnEnd = serde_json::from_str(&event.data).map_err(|e| StoreError::Conflict(format!("end of turn {turn}: {e}")))?;
+    let state = match end.state {
+        EndState::Completed => "completed",
+        EndState::Failed => "failed",
+        EndState::Interrupted => "interrupted",
+        EndState::Cancelled => "cancelled",
+    };
+    let values = params![state, end.cause, id, event.at.millis(), turn.to_string(), session];
+    Ok(execute(connection, sql::END_TURN, values)? > 0)
+}
+
 /// Appends events and stores the state that they imply.
 fn advance(connection: &Connection, id: SessionId, advance: Advance) -> Result<Advanced, StoreError> {
     let session = id.to_string();
@@ -350,8 +368,14 @@ fn advance(connection: &Connection, id: SessionId, advance: Advance) -> Result<A
 
     let mut newest = 0;
     for event in &events {
-        head.tail += 1;
         newest = newest.max(event.at.millis());
+        if let (Kind::TurnEnded, Some(turn)) = (&event.kind, event.turn)
+            && !end_turn(connection, &session, turn, event, head.tail + 1)?
+        {
+            // It is over already, and ends once.
+            continue;
+        }
+        head.tail += 1;
         let turn = event.turn.map(|turn| turn.to_string());
         execute(
             connection,
@@ -374,21 +398,10 @@ fn advance(connection: &Connection, id: SessionId, advance: Advance) -> Result<A
                 )?;
             }
             (Kind::TurnStarted, Some(turn)) => {
-                let started = execute(connection, sql::START_TURN, params![event.at.millis(), turn.to_string()])?;
+                let started = execute(connection, sql::START_TURN, params![event.at.millis(), turn.to_string(), session])?;
                 if started == 0 {
                     execute(connection, sql::ADD_RUNTIME_TURN, params![turn.to_string(), session, head.tail, event.at.millis()])?;
                 }
-            }
-            (Kind::TurnEnded, Some(turn)) => {
-                let end: TurnEnd =
-                    serde_json::from_str(&event.data).map_err(|e| StoreError::Conflict(format!("end of turn {turn}: {e}")))?;
-                let state = match end.state {
-                    EndState::Completed => "completed",
-                    EndState::Failed => "failed",
-                    EndState::Interrupted => "interrupted",
-                    EndState::Cancelled => "cancelled",
-                };
-                execute(connection, sql::END_TURN, params![state, end.cause, head.tail, event.at.millis(), turn.to_string()])?;
             }
             _ => {}
         }

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::MODEL_KEY;
 
@@ -46,7 +47,10 @@ impl Machine {
 
     /// The same, and shows more of the host's files, each as `HOST:INNER`.
     pub fn up_with(release: &str, deb: &Path, claude: &Path, binds: &[String]) -> Self {
-        let name = format!("ash-test-{release}-{}", std::process::id());
+        // Tests of one program run at the same time, also on machines of the same release.
+        static COUNT: AtomicU32 = AtomicU32::new(1);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("ash-test-{release}-{}-{count}", std::process::id());
         let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
         let up = command("up")
             .args([&name, release, "--owner", &std::process::id().to_string()])
@@ -134,7 +138,7 @@ pub fn unit_tests() -> PathBuf {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let messages = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let found = messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).last();
+    let found = messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).next_back();
     found.expect("the library has tests")
 }
 

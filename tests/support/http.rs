@@ -106,7 +106,12 @@ impl Open {
             self.reader.read_exact(&mut bytes)?;
             bytes.truncate(size);
         } else {
-            self.reader.read_to_end(&mut bytes)?;
+            // A server that closes with a part of the request unread resets the connection behind
+            // its answer, which is whole all the same.
+            let ended = self.reader.read_to_end(&mut bytes);
+            if bytes.is_empty() {
+                ended?;
+            }
         }
         Ok(bytes)
     }

@@ -170,6 +170,11 @@ impl Daemon {
         self.process.as_ref().expect("runs").0.id()
     }
 
+    /// Whether its process has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.process.as_mut().is_none_or(|process| process.0.try_wait().expect("waits").is_some())
+    }
+
     /// Its state folder.
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("d")

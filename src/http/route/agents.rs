@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use axum::Json as JsonBody;
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use crate::agent::ContentError;
 use crate::agent::name::check_env;
 use crate::auth::Principal;
 use crate::http::App;
-use crate::http::extract::{DEPLOY_MAX, Json};
+use crate::http::extract::{DEPLOY_MAX, Id, Json};
 use crate::http::problem::Failure;
 use crate::store::SessionFilter;
 use crate::wire::agent::{AgentBody, AgentList, AgentPatch, DeployBody};
@@ -40,7 +40,7 @@ pub async fn deploy(
 pub async fn deploy_archive(
     State(app): State<App>,
     caller: Principal,
-    Path(name): Path<String>,
+    Id(name): Id<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, JsonBody<AgentBody>), Failure> {
@@ -95,7 +95,7 @@ pub async fn list(State(app): State<App>, caller: Principal) -> Result<JsonBody<
     Ok(JsonBody(AgentList { agents: rows.into_iter().map(|row| app.agents.shown(row)).collect() }))
 }
 
-pub async fn show(State(app): State<App>, caller: Principal, Path(name): Path<String>) -> Result<JsonBody<AgentBody>, Failure> {
+pub async fn show(State(app): State<App>, caller: Principal, Id(name): Id<String>) -> Result<JsonBody<AgentBody>, Failure> {
     let row = app.agents.get(&caller.tenant, &name).await?;
     Ok(JsonBody(AgentBody { agent: app.agents.shown(row) }))
 }
@@ -103,7 +103,7 @@ pub async fn show(State(app): State<App>, caller: Principal, Path(name): Path<St
 pub async fn patch(
     State(app): State<App>,
     caller: Principal,
-    Path(name): Path<String>,
+    Id(name): Id<String>,
     Json(body): Json<AgentPatch>,
 ) -> Result<JsonBody<AgentBody>, Failure> {
     if let Some(env) = &body.env {
@@ -114,7 +114,7 @@ pub async fn patch(
 }
 
 /// Ends the agent's sessions first: none may go on without it.
-pub async fn delete(State(app): State<App>, caller: Principal, Path(name): Path<String>) -> Result<JsonBody<Value>, Failure> {
+pub async fn delete(State(app): State<App>, caller: Principal, Id(name): Id<String>) -> Result<JsonBody<Value>, Failure> {
     app.agents.get(&caller.tenant, &name).await?;
     let mut offset = 0;
     loop {

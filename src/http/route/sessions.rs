@@ -162,7 +162,7 @@ pub async fn post_message(
     let filter = EventFilter { turn: Some(posted.turn), ..EventFilter::default() };
     let cursor = app.sessions.cursor(&caller.tenant, id, posted.first_event - 1, filter).await?;
     let filter = FrameFilter { partials, whole_log: false };
-    Ok(sse::respond(cursor, Wanted { filter, until: Some(posted.turn) }))
+    Ok(sse::respond(cursor, Wanted { filter, until: Some(posted.turn) }, app.stop))
 }
 
 /// The content on one line, exactly as it came otherwise. It is written to the runtime as a part
@@ -267,7 +267,7 @@ pub async fn stream(
         cursor.end_at_tail();
     }
     let filter = FrameFilter { partials: params.partials.unwrap_or(true), whole_log: turn.is_none() };
-    Ok(sse::respond(cursor, Wanted { filter, until: turn }))
+    Ok(sse::respond(cursor, Wanted { filter, until: turn }, app.stop))
 }
 
 pub async fn interrupt(
