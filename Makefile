@@ -5,6 +5,8 @@ SHELL := /bin/bash
 # Images, the runtime's binary and CI's compiled code are kept here between runs.
 ASH_CACHE ?= $(if $(filter 0,$(shell id -u)),/var/cache/ash-test,$(HOME)/.cache/ash-test)
 export ASH_CACHE
+# Where rustup puts cargo; sudo, and shells older than the toolchain, do not look there.
+export PATH := $(PATH):$(HOME)/.cargo/bin
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,7 +18,7 @@ fmt: ## format the code
 	cargo fmt
 
 deb: ## build the Debian package into dist/
-	scripts/setup build
+	scripts/setup build box
 	scripts/build-deb
 
 check: ## everything CI checks: lints, tests, package, machines of both releases

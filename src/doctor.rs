@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
+use crate::config::runtime::RuntimeError;
 use crate::config::{Settings, runtime};
 use crate::report::chain;
 use crate::sandbox::Launcher;
@@ -46,11 +47,12 @@ impl Doctor {
             Ok(listed) => {
                 let running = listed.iter().filter(|one| one.running).count();
                 let lacks = self.launcher.lacks();
-                let detail = format!("answers; {running} sandboxes have processes");
+                let sandboxes = if running == 1 { "sandbox has" } else { "sandboxes have" };
+                let detail = format!("answers; {running} {sandboxes} processes");
                 if lacks.is_empty() {
                     check("launcher", CheckStatus::Ok, detail)
                 } else {
-                    check("launcher", CheckStatus::Warning, lacks.join("; "))
+                    check("launcher", CheckStatus::Warning, format!("{detail}, but {}", lacks.join("; ")))
                 }
             }
             Err(error) => failed("launcher", chain(&error), "systemctl start ash-launcher.socket"),
@@ -60,13 +62,22 @@ impl Doctor {
     fn runtime(&self) -> Check {
         match runtime::find(self.runtime.as_deref()) {
             Ok(path) => check("runtime", CheckStatus::Ok, path.display().to_string()),
-            Err(error) => failed("runtime", chain(&error), &runtime::install_command()),
+            Err(error) => {
+                // Some errors name the command, for those who see nothing else. Here it has a line of its own.
+                let (detail, fix) = (chain(&error), runtime::install_command());
+                let detail = match error {
+                    RuntimeError::NotInstalled => "the claude program is not installed".to_owned(),
+                    RuntimeError::NotFound { path } => format!("{} does not exist", path.display()),
+                    _ => detail,
+                };
+                failed("runtime", detail, &fix)
+            }
         }
     }
 
     async fn endpoint(&self) -> Check {
         const NAME: &str = "model endpoint";
-        let fix = "set base_url in section [model] of /etc/ash/ash.toml, and look at the firewall";
+        let fix = "let this host reach it (name service, firewall), or set base_url in section [model] of /etc/ash/ash.toml";
         let uri: Option<hyper::Uri> = self.base_url.parse().ok();
         let Some((host, uri)) = uri.as_ref().and_then(|uri| Some((uri.host()?, uri))) else {
             return failed(NAME, format!("{:?} is not an address", self.base_url), fix);
@@ -83,7 +94,8 @@ impl Doctor {
         if self.has_key {
             return check("model key", CheckStatus::Ok, "set".to_owned());
         }
-        let fix = "install -m 0600 /dev/stdin /etc/ash/credentials/anthropic_api_key && systemctl restart ash";
+        let fix = "install -m 0600 /dev/stdin /etc/ash/credentials/anthropic_api_key && systemctl restart ash   \
+                   # paste the key, Enter, Ctrl-D";
         let detail = "none; sessions work only with a key of their own (ANTHROPIC_API_KEY in their environment)".to_owned();
         Check { fix: Some(fix.to_owned()), ..check("model key", CheckStatus::Warning, detail) }
     }
@@ -93,7 +105,8 @@ impl Doctor {
         match found {
             Ok(disk) => {
                 let free = disk.blocks_available() * disk.fragment_size();
-                let detail = format!("{} MiB free in {}", free >> 20, self.data.display());
+                let room = if free >= DISK_LOW { format!("{} GiB", free >> 30) } else { format!("{} MiB", free >> 20) };
+                let detail = format!("{room} free in {}", self.data.display());
                 if free >= DISK_LOW {
                     return check("disk", CheckStatus::Ok, detail);
                 }

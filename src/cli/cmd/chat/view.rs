@@ -213,8 +213,10 @@ impl<O: Write, T: Write> TurnView<O, T> {
 
     fn tool_result(&mut self, data: &Value) -> io::Result<()> {
         let name = data["tool_use_id"].as_str().and_then(|id| self.tools.remove(id));
-        if data["is_error"] == true {
+        // Who interrupts knows why the call failed; the runtime's text about it is meant for the model.
+        if data["is_error"] == true && !self.wait_for_end {
             let text = data["content"].as_str().map_or_else(|| text_of(&data["content"]), str::to_owned);
+            let text = text.replace("<tool_use_error>", "").replace("</tool_use_error>", "");
             let line = format!("{}: {text}", name.as_deref().unwrap_or("tool"));
             self.talk_line(format_args!("{RED}✗{RED:#} {DIM}{}{DIM:#}", one_line(&line, self.width.saturating_sub(2))))?;
         }
@@ -346,6 +348,22 @@ mod tests {
         ]);
         assert_eq!(out, "Let me look.\n\nThere is one file.\n");
         assert_eq!(talk, "● Bash ls -la\n● mcp__db__ask {\"n\":1}\n✗ mcp__db__ask: no table\n");
+    }
+
+    #[test]
+    fn failed_calls_are_told_to_people_and_not_to_models() {
+        let call = ("tool_use", json!({"id": "t1", "name": "Bash", "input": {"command": "sleep 30"}}));
+        let failed =
+            ("tool_result", json!({"tool_use_id": "t1", "content": "<tool_use_error>no</tool_use_error>", "is_error": true}));
+        let (_, talk, _) = show(&[call, failed.clone()]);
+        assert_eq!(talk, "● Bash sleep 30\n✗ Bash: no\n");
+
+        let mut talk = Vec::new();
+        let mut view = TurnView::new(io::sink(), anstream::StripStream::new(&mut talk));
+        view.interrupting();
+        view.frame(&Frame { id: None, event: failed.0.into(), data: failed.1.to_string() }).expect("written");
+        drop(view);
+        assert_eq!(talk, b"", "the user, who interrupted the call, is not told that it was");
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub(super) async fn run(context: &mut Context) -> Result<(), CliError> {
 async fn daemon(client: &Client) -> (Check, Vec<Check>) {
     let reached = match client.health().await {
         Ok(health) => ok("daemon", format!("ash {} answers on {}", health.body.version, client.server())),
-        Err(error) => return (unreached(&error), Vec::new()),
+        Err(error) => return (unreached(&error, client.server()), Vec::new()),
     };
     match client.doctor().await {
         Ok(report) => (reached, report.body.checks),
@@ -60,8 +60,15 @@ async fn daemon(client: &Client) -> (Check, Vec<Check>) {
     }
 }
 
-fn unreached(error: &ClientError) -> Check {
-    failed("daemon", report::chain(error), error.hint())
+fn unreached(error: &ClientError, server: &Server) -> Check {
+    let gone = matches!(error, ClientError::Connect { cause, .. } if cause.kind != Some(std::io::ErrorKind::PermissionDenied));
+    // The question of the hint is what was just looked into.
+    let fix = if gone && *server == Server::default() {
+        Some("sudo systemctl start ash; if it does not stay: journalctl --unit=ash --lines=20".to_owned())
+    } else {
+        error.hint()
+    };
+    failed("daemon", report::chain(error), fix)
 }
 
 /// Adds the daemon's checks, in place of those of the same name.
