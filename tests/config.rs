@@ -50,6 +50,22 @@ fn without_files_the_defaults_count() {
 }
 
 #[test]
+fn the_packaged_file_shows_the_defaults() {
+    let shipped = include_str!("../packaging/ash.toml");
+    // A key behind a comment mark follows it at once; a remark has a space before.
+    let is_remark = |line: &str| line == "#" || line.starts_with("# ");
+    let lines: Vec<_> = shipped.lines().filter(|line| !is_remark(line)).map(|line| line.trim_start_matches('#')).collect();
+    let host = Host::new(&[("etc/ash/ash.toml", &lines.join("\n"))]);
+    let settings = host.load().expect("good");
+    assert!(settings.origins.len() > 10, "the keys were read: {:?}", settings.origins);
+    // Where a value comes from does not count, and the example of a runtime's path is no default.
+    assert_eq!(settings.runtime.claude.as_deref(), Some(Path::new("/usr/local/bin/claude")));
+    let default = Settings::default();
+    let shown = Settings { origins: default.origins.clone(), runtime: default.runtime.clone(), ..settings };
+    assert_eq!(shown, default);
+}
+
+#[test]
 fn every_key_is_taken() {
     let text = r#"
         [http]

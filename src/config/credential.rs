@@ -49,15 +49,16 @@ pub enum CredentialError {
     },
 }
 
-/// Reads the key: from the folder of systemd's credentials (`$CREDENTIALS_DIRECTORY`) if there is
-/// one and the key is in it, else from `etc/ash/credentials` below `root`. Space around it does not
-/// count, and an empty file is no key. A file which only root may read is no key either, as it is
-/// meant to reach the daemon as a credential.
+/// Reads the key: the systemd credential (in the folder `$CREDENTIALS_DIRECTORY`) if there is one,
+/// else the file in `etc/ash/credentials` below `root`. Space around it does not count, and an
+/// empty one is no key: an empty credential says that there is none, and the file is not tried. A
+/// file which only root may read is no key either, as it is meant to reach the daemon as a
+/// credential.
 pub fn model_key(credentials: Option<&Path>, root: &Path) -> Result<Option<ModelKey>, CredentialError> {
-    if let Some(folder) = credentials
-        && let Some(key) = read(folder.join(MODEL_KEY))?
+    if let Some(credential) = credentials.map(|folder| folder.join(MODEL_KEY))
+        && credential.exists()
     {
-        return Ok(Some(key));
+        return read(credential);
     }
     match read(root.join(FILE_FOLDER).join(MODEL_KEY)) {
         Err(CredentialError::Read { path, source }) if source.kind() == io::ErrorKind::PermissionDenied => {
@@ -118,7 +119,8 @@ mod tests {
             (None, None, None),
             (Some("from-systemd"), Some("from-file"), Some("from-systemd")),
             (None, Some(" from-file\n"), Some("from-file")),
-            (Some("\n"), Some("from-file"), Some("from-file")),
+            (Some("\n"), Some("from-file"), None),
+            (Some(""), Some("from-file"), None),
             (Some(""), Some(""), None),
         ] {
             assert_eq!(Host::new(credential, file).key().as_deref(), key, "{credential:?} {file:?}");

@@ -28,6 +28,9 @@ use crate::http::Origin;
 const CONNECTIONS_MAX: usize = 16_384;
 /// How long a client may take to send the head of a request.
 const HEAD_DEADLINE: Duration = Duration::from_secs(30);
+/// Largest head of a request, and most of a body that is read ahead: what a connection may take of
+/// memory before anybody knows who it is.
+const HEAD_MAX: usize = 64 << 10;
 /// How long to wait after an accept failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Name under which the service manager passes the control socket (`FileDescriptorName=`).
@@ -217,6 +220,7 @@ where
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)
+        .max_buf_size(HEAD_MAX)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let served = tokio::select! {

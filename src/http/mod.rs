@@ -11,6 +11,7 @@ mod sse;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -114,13 +115,17 @@ async fn no_method(request: Request) -> Failure {
 /// connection with bytes unread resets it, upon which the client may lose the answer it had
 /// already been sent; so small bodies are taken also by routes that have no use for them.
 const SMALL_BODY: usize = 64 << 10;
+/// How long such a body may take. It comes with its head, or its sender is up to something.
+const SMALL_BODY_DEADLINE: Duration = Duration::from_secs(30);
 
 async fn take_small_body(request: Request) -> Result<Request, Failure> {
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     match length {
         Some(1..=SMALL_BODY) => {
             let (parts, body) = request.into_parts();
-            let body = body.collect().await.map_err(|e| Failure::invalid(format!("The body could not be read: {e}")))?;
+            let body = tokio::time::timeout(SMALL_BODY_DEADLINE, body.collect()).await;
+            let body = body.map_err(|_| Failure::invalid("The body did not come in time"))?;
+            let body = body.map_err(|e| Failure::invalid(format!("The body could not be read: {e}")))?;
             Ok(Request::from_parts(parts, Body::from(body.to_bytes())))
         }
         _ => Ok(request),

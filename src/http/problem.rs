@@ -77,6 +77,12 @@ impl Failure {
         )
     }
 
+    /// 503: no room right now.
+    pub fn busy(error: impl Into<String>) -> Self {
+        let failure = Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, error);
+        Self { retry_after: Some(2), ..failure }
+    }
+
     fn unavailable(error: &(dyn std::error::Error + 'static)) -> Self {
         let request_id = request_id().unwrap_or_default();
         tracing::warn!(request_id, error = chain(error), "a request can not be served now");

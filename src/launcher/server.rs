@@ -23,6 +23,9 @@ const REQUESTS_MAX: u32 = 512;
 const CONNECTIONS_MAX: usize = 16;
 /// Answers that wait for a slow reader before its requests wait, too.
 const ANSWERS_MAX: usize = 64;
+/// Requests of one connection whose answers have not been handed over. More wait in the socket, so
+/// that somebody who asks and never reads costs a bounded amount of memory.
+const UNANSWERED_MAX: usize = REQUESTS_MAX as usize;
 /// How long requests may take to end when the launcher is stopped. Afterwards systemd goes on
 /// with what it was asked, and whoever asked finds out by asking again.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
@@ -125,6 +128,7 @@ async fn read_requests(
     answers: mpsc::Sender<String>,
 ) -> Result<(), ConversationError> {
     let mut from = BufReader::new(from);
+    let unanswered = Arc::new(Semaphore::new(UNANSWERED_MAX));
     while let Some(line) = read_line(&mut from).await? {
         let (tag, words) = split_tag(&line)?;
         let answers = answers.clone();
@@ -137,6 +141,7 @@ async fn read_requests(
                 continue;
             }
         };
+        let Ok(place) = Arc::clone(&unanswered).acquire_owned().await else { return Ok(()) };
         let Ok(permit) = Arc::clone(&requests).acquire_owned().await else { return Ok(()) };
         let sandboxes = Arc::clone(&sandboxes);
         tokio::spawn(async move {
@@ -144,6 +149,7 @@ async fn read_requests(
             drop(permit);
             // As above.
             answers.send(lines).await.ok();
+            drop(place);
         });
     }
     Ok(())

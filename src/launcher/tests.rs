@@ -474,6 +474,25 @@ async fn a_bad_request_is_refused_and_a_bad_line_ends_the_connection() {
 }
 
 #[tokio::test]
+async fn who_asks_and_never_reads_costs_a_bounded_amount() {
+    const ASKED: usize = 2000;
+    let host = Host::new().await;
+    let mut deaf = host.connect().await;
+    // In one piece, which the socket takes whole.
+    deaf.send(&["1 kill 0190a0b0-0000-7000-8000-000000000001"; ASKED].join("\n")).await;
+    // Requests are carried out side by side, so these leave the others time enough.
+    let mut asker = host.connect().await;
+    for _ in 0..ASKED / 4 {
+        assert_eq!(asker.ask("2 thaw 0190a0b0-0000-7000-8000-000000000001").await.get(..13), Some("2 err refused"));
+    }
+    let done = host.calls().iter().filter(|call| call.starts_with("stop")).count();
+    assert!(done < ASKED * 3 / 4, "{done} requests were carried out though nobody hears of it");
+    for _ in 0..ASKED {
+        assert_eq!(deaf.answer().await, "1 ok", "none is lost");
+    }
+}
+
+#[tokio::test]
 async fn a_request_is_carried_out_when_its_asker_is_gone() {
     let host = Host::new().await;
     let sandbox = SandboxId::new();

@@ -61,15 +61,18 @@ pub fn arguments(plan: &Plan<'_>) -> Vec<OsString> {
         args.mount("--ro-bind-try", path, path);
     }
     args.flags(&["--proc", "/proc", "--dev", "/dev", "--dir", "/run"]);
-    if plan.tmp_bytes > 0 {
-        args.flags(&["--size", &plan.tmp_bytes.to_string()]);
+    // `/dev` itself is a tmpfs of half the host's memory.
+    for folder in ["/tmp", "/dev/shm"] {
+        if plan.tmp_bytes > 0 {
+            args.flags(&["--size", &plan.tmp_bytes.to_string()]);
+        }
+        args.flags(&["--tmpfs", folder]);
     }
-    args.flags(&["--tmpfs", "/tmp"]);
     args.mount("--bind", plan.state.join("home"), HOME_INSIDE);
     args.mount("--bind", plan.state.join("workspace"), WORKSPACE_INSIDE);
     args.mount("--ro-bind", plan.runtime, RUNTIME_INSIDE);
     args.mount("--ro-bind", plan.init, INIT_INSIDE);
-    args.flags(&["--remount-ro", "/", "--chdir", WORKSPACE_INSIDE]);
+    args.flags(&["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", WORKSPACE_INSIDE]);
     if let Some(filter) = plan.seccomp {
         args.flags(&["--seccomp", &filter.to_string()]);
     }
@@ -141,7 +144,8 @@ mod tests {
         let words = words(&plan());
         let writable: Vec<_> = words.windows(3).filter(|w| w[0] == "--bind").map(|w| (w[1].as_str(), w[2].as_str())).collect();
         assert_eq!(writable, [("/s/home", "/home/agent"), ("/s/workspace", "/work")]);
-        assert!(has(&words, &["--size", "1048576", "--tmpfs", "/tmp"]));
+        assert!(has(&words, &["--size", "1048576", "--tmpfs", "/tmp", "--size", "1048576", "--tmpfs", "/dev/shm"]));
+        assert!(has(&words, &["--remount-ro", "/dev"]));
         let at = |word: &str| words.iter().rposition(|w| w == word).expect("there");
         assert!(at("--remount-ro") > at("--ro-bind"), "the root is closed last");
         assert_eq!(words[at("--")..], ["--", "/opt/ash/ash-init", "serve"]);

@@ -7,6 +7,9 @@
 //!
 //! The caller is not trusted: connections, header size and body size are bounded.
 
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -16,15 +19,16 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::uri::{Authority, PathAndQuery, Scheme};
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
+use tower::util::{ServiceFn, service_fn};
 
 use crate::link::shim::Gateway as Settings;
 use crate::report;
@@ -122,9 +126,9 @@ pub struct Gateway {
 #[derive(Debug)]
 struct Shared {
     target: Mutex<Option<Arc<Target>>>,
-    plain: Client<HttpConnector, Outgoing>,
+    plain: Client<Connector, Outgoing>,
     /// Made at the first call that needs it, since the host's certificates take memory and time.
-    secure: OnceLock<Client<HttpsConnector<HttpConnector>, Outgoing>>,
+    secure: OnceLock<Client<HttpsConnector<Connector>, Outgoing>>,
     room: Arc<Semaphore>,
 }
 
@@ -166,7 +170,7 @@ impl Gateway {
     async fn connection(self, stream: TcpStream) {
         // Small pieces of a stream have to leave at once.
         let _best_effort = stream.set_nodelay(true);
-        let service = service_fn(move |request| {
+        let service = hyper::service::service_fn(move |request| {
             let gateway = self.clone();
             async move { Ok::<_, std::convert::Infallible>(gateway.answer(request).await) }
         });
@@ -212,6 +216,9 @@ impl Gateway {
         *outgoing.method_mut() = Method::POST;
         *outgoing.uri_mut() = target.uri(path, parts.uri.query())?;
         let mut headers = end_to_end(parts.headers);
+        // The one that counts is made from the body. A caller may have sent another, beside
+        // chunks, for the endpoint to see an end where there is none.
+        headers.remove(header::CONTENT_LENGTH);
         for name in CREDENTIALS {
             headers.remove(*name);
         }
@@ -231,7 +238,7 @@ impl Gateway {
         Ok(response)
     }
 
-    fn secure(&self) -> Result<&Client<HttpsConnector<HttpConnector>, Outgoing>, Error> {
+    fn secure(&self) -> Result<&Client<HttpsConnector<Connector>, Outgoing>, Error> {
         if let Some(client) = self.shared.secure.get() {
             return Ok(client);
         }
@@ -243,8 +250,29 @@ impl Gateway {
     }
 }
 
-fn connector() -> HttpConnector {
-    let mut connector = HttpConnector::new();
+type Connector = HttpConnector<ServiceFn<fn(Name) -> Lookup>>;
+type Lookup = Pin<Box<dyn Future<Output = io::Result<std::vec::IntoIter<SocketAddr>>> + Send>>;
+
+/// Looks up a name in a thread of its own.
+///
+/// tokio's threads for blocking work, which the connector would use, are started with a panic where
+/// none can be started. That is for those inside to bring about, by using up the sandbox's tasks,
+/// and would be the end of the shim. Here it is a failed call, which the runtime tries again.
+fn look_up(name: Name) -> Lookup {
+    let (done, addresses) = oneshot::channel();
+    let look_up = move || {
+        // The caller may have gone away meanwhile.
+        let _gone = done.send((name.as_str(), 0).to_socket_addrs());
+    };
+    let started = std::thread::Builder::new().name("look-up".to_owned()).spawn(look_up);
+    Box::pin(async move {
+        started?;
+        addresses.await.map_err(io::Error::other)?
+    })
+}
+
+fn connector() -> Connector {
+    let mut connector = HttpConnector::new_with_resolver(service_fn(look_up as fn(Name) -> Lookup));
     connector.set_connect_timeout(Some(CONNECT_DEADLINE));
     connector.set_nodelay(true);
     connector

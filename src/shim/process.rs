@@ -8,12 +8,18 @@
 //!
 //! The reader hands over one line at a time and waits until it is taken. So when the driver stops
 //! taking, the pipe fills and the runtime waits; nothing piles up here, and nothing is lost.
+//!
+//! Standard input and output are sockets, not pipes: everything inside has the runtime's user, and
+//! could open a pipe through `/proc/<pid>/fd` to write lines in the runtime's name, or take away
+//! those meant for it. A socket can not be opened like that (`ENXIO`).
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as Socket;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -99,22 +105,21 @@ impl Process {
     }
 }
 
-type Pipes = (pipe::Sender, pipe::Receiver, pipe::Receiver, [OwnedFd; 3]);
+type Pipes = (UnixStream, UnixStream, pipe::Receiver, [OwnedFd; 3]);
 
 /// Our ends of standard input, output and error, and theirs.
 fn pipes() -> io::Result<Pipes> {
-    let (stdin, to_stdin) = io::pipe()?;
-    let (from_stdout, stdout) = io::pipe()?;
+    let (stdin, to_stdin) = Socket::pair()?;
+    let (from_stdout, stdout) = Socket::pair()?;
     let (from_stderr, stderr) = io::pipe()?;
-    let ours = (
-        pipe::Sender::from_owned_fd(to_stdin.into())?,
-        pipe::Receiver::from_owned_fd(from_stdout.into())?,
-        pipe::Receiver::from_owned_fd(from_stderr.into())?,
-    );
+    to_stdin.set_nonblocking(true)?;
+    from_stdout.set_nonblocking(true)?;
+    let ours =
+        (UnixStream::from_std(to_stdin)?, UnixStream::from_std(from_stdout)?, pipe::Receiver::from_owned_fd(from_stderr.into())?);
     Ok((ours.0, ours.1, ours.2, [stdin.into(), stdout.into(), stderr.into()]))
 }
 
-async fn write(mut stdin: pipe::Sender, mut writes: mpsc::Receiver<Vec<u8>>) {
+async fn write(mut stdin: UnixStream, mut writes: mpsc::Receiver<Vec<u8>>) {
     while let Some(bytes) = writes.recv().await {
         if stdin.write_all(&bytes).await.is_err() {
             // It closed its input or ended; the reader tells which.
@@ -123,7 +128,7 @@ async fn write(mut stdin: pipe::Sender, mut writes: mpsc::Receiver<Vec<u8>>) {
     }
 }
 
-async fn read(stdout: pipe::Receiver, stderr: JoinHandle<String>, child: Child, inner: Inner, lines: mpsc::Sender<FromProcess>) {
+async fn read(stdout: UnixStream, stderr: JoinHandle<String>, child: Child, inner: Inner, lines: mpsc::Sender<FromProcess>) {
     let Child { handle, mut exit } = child;
     let mut end = None;
     let reason = read_lines(stdout, &mut exit, &mut end, &lines).await.err();
@@ -148,7 +153,7 @@ async fn read(stdout: pipe::Receiver, stderr: JoinHandle<String>, child: Child, 
 
 /// Hands over lines until the end of the output. `Err` says what is wrong with it.
 async fn read_lines(
-    stdout: pipe::Receiver,
+    stdout: UnixStream,
     exit: &mut oneshot::Receiver<Exit>,
     end: &mut Option<Option<Exit>>,
     lines: &mpsc::Sender<FromProcess>,

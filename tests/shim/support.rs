@@ -27,9 +27,9 @@ pub const KEY: &str = "sk-real-key-0123456789";
 /// Finds the key without being it: who searches for it inside must not bring it there.
 pub const KEY_PATTERN: &str = "'sk-real-key-012345678[9]'";
 /// User of the shim where the test runs as root, since a sandbox's user never is.
-const UID: u32 = 20_000;
+pub const UID: u32 = 20_000;
 
-fn is_root() -> bool {
+pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 

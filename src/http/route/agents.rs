@@ -1,6 +1,7 @@
 //! `/api/agents`.
 
 use std::io::{self, Read};
+use std::time::Duration;
 
 use axum::Json as JsonBody;
 use axum::body::{Body, Bytes};
@@ -8,7 +9,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::agent::ContentError;
 use crate::agent::name::check_env;
@@ -21,6 +22,10 @@ use crate::wire::agent::{AgentBody, AgentList, AgentPatch, DeployBody};
 use crate::wire::problem::Code;
 
 const PROMPT_MAX: usize = 1_000_000;
+/// Uploads at a time. Each holds a thread until it has come, and others need threads as well.
+static UPLOADS: Semaphore = Semaphore::const_new(64);
+/// How long an upload may bring nothing.
+const PIECE_DEADLINE: Duration = Duration::from_secs(30);
 /// Pieces of an upload that wait between the connection and the disk.
 const PIECES: usize = 4;
 
@@ -49,6 +54,7 @@ pub async fn deploy_archive(
         let sentence = "The body has to be a tar archive, with Content-Type: application/x-tar";
         return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::UnsupportedMediaType, sentence));
     }
+    let Ok(_place) = UPLOADS.try_acquire() else { return Err(Failure::busy("Too many agents are being uploaded; try again")) };
     let (pieces, received) = mpsc::channel(PIECES);
     let receiving = tokio::spawn(receive(body, pieces));
     let row = app.agents.deploy_archive(&caller, &name, PieceReader { pieces: received, piece: Bytes::new() }).await;
@@ -60,10 +66,12 @@ pub async fn deploy_archive(
 
 /// Hands the body's pieces on; stops when nobody takes them any more.
 async fn receive(mut body: Body, pieces: mpsc::Sender<io::Result<Bytes>>) {
-    while let Some(frame) = body.frame().await {
-        let piece = match frame {
-            Ok(frame) => frame.into_data().map_err(|_| io::ErrorKind::InvalidData.into()),
-            Err(error) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, error)),
+    loop {
+        let piece = match tokio::time::timeout(PIECE_DEADLINE, body.frame()).await {
+            Ok(None) => return,
+            Ok(Some(Ok(frame))) => frame.into_data().map_err(|_| io::ErrorKind::InvalidData.into()),
+            Ok(Some(Err(error))) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, error)),
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
         };
         if pieces.send(piece).await.is_err() {
             return;

@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 
 use serde::Serialize;
-use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::line::{Block, Message, StreamEvent, ToolOutput, TurnResult};
 use crate::runtime::{Event, LINE_MAX, Output};
 use crate::wire::TurnId;
 use crate::wire::event::{Kind, Name};
+
+/// Calls of tools without an answer whose names are remembered. A turn has some ten at a time.
+const TOOLS_MAX: usize = 1000;
 
 /// The line itself, as it came.
 pub fn message(turn: Option<TurnId>, text: String) -> Result<Event, serde_json::Error> {
@@ -57,15 +59,27 @@ pub fn assistant(
         name: &'a RawValue,
         input: &'a RawValue,
     }
+    // Not as `json!`, which takes raw text apart and panics where that fails: half of a surrogate
+    // pair, say, which JavaScript writes when it cuts a text in two.
+    #[derive(Serialize)]
+    struct Text<'a> {
+        text: &'a RawValue,
+    }
+    #[derive(Serialize)]
+    struct Reasoning<'a> {
+        thinking: &'a RawValue,
+    }
     let line: Message<'_> = serde_json::from_str(text)?;
     for raw in line.message.blocks()? {
         let block: Block<'_> = serde_json::from_str(raw.get())?;
         match (block.kind.as_ref(), block.text, block.thinking) {
-            ("text", Some(text), _) => push(out, turn, Kind::Text, &json!({"text": text})),
-            ("thinking", _, Some(thinking)) => push(out, turn, Kind::Reasoning, &json!({"thinking": thinking})),
+            ("text", Some(text), _) => push(out, turn, Kind::Text, &Text { text }),
+            ("thinking", _, Some(thinking)) => push(out, turn, Kind::Reasoning, &Reasoning { thinking }),
             ("tool_use", ..) => {
                 let texts = |raw: Option<&RawValue>| raw.and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
-                if let (Some(id), Some(name)) = (texts(block.id), texts(block.name)) {
+                if let (Some(id), Some(name)) = (texts(block.id), texts(block.name))
+                    && tools.len() < TOOLS_MAX
+                {
                     tools.insert(id, name);
                 }
                 let [id, name, input] = [block.id, block.name, block.input].map(|raw| raw.unwrap_or_else(null));

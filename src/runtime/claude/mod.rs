@@ -39,6 +39,12 @@ use crate::wire::{SessionId, TurnId};
 const INITIALIZE: &str = "initialize";
 /// How often one turn may be tried before it began.
 const TRIES: u32 = 3;
+/// Bytes of an answer to a control request; usual are some hundred.
+const ANSWER_MAX: usize = 64 << 10;
+/// MCP servers whose failure is reported, and characters of their names and reasons.
+const SERVERS_MAX: usize = 100;
+const SERVER_NAME_MAX: usize = 200;
+const SERVER_ERROR_MAX: usize = 2000;
 
 /// The adapter. See the module's documentation.
 #[derive(Debug)]
@@ -212,10 +218,12 @@ impl Claude {
         }
         let turn = self.running();
         for server in line.mcp_servers.iter().filter(|server| server.status == "failed") {
-            if self.process.failed_servers.insert(server.name.to_string()) {
+            let name: String = server.name.chars().take(SERVER_NAME_MAX).collect();
+            if self.process.failed_servers.len() < SERVERS_MAX && self.process.failed_servers.insert(name.clone()) {
                 let reason = server.error.as_deref().unwrap_or("it could not be started or reached");
-                let error = format!("MCP server {:?} failed: {reason}", server.name);
-                let data = json!({"action": "error", "server": server.name, "error": error});
+                let reason: String = reason.chars().take(SERVER_ERROR_MAX).collect();
+                let error = format!("MCP server {name:?} failed: {reason}");
+                let data = json!({"action": "error", "server": name, "error": error});
                 out.push(Output::Event(Event::new(turn, Kind::McpStatus, &data)));
             }
         }
@@ -271,7 +279,13 @@ impl Claude {
             }
             "control_request" => {
                 if let Ok(line) = serde_json::from_str(&text).map_err(parsed) {
-                    out.push(Output::Write(answer(&line)));
+                    let answer = answer(&line);
+                    // It repeats parts of the request, and may wait to be read beside many others.
+                    if answer.len() <= ANSWER_MAX {
+                        out.push(Output::Write(answer));
+                    } else {
+                        tracing::warn!(bytes = answer.len(), "runtime asks at too great a length, ignoring");
+                    }
                 }
             }
             "control_cancel_request" | "keep_alive" => {}
@@ -452,6 +466,9 @@ impl Adapter for Claude {
 
     fn read(&mut self, line: Vec<u8>) -> Result<Vec<Output>, BadLine> {
         let mut out = Vec::new();
+        // In JSON it can only be white space between parts, but in a stream of server-sent events
+        // it ends a line, so that a message would arrive in pieces.
+        let line = line.into_iter().map(|b| if b == b'\r' { b' ' } else { b }).collect();
         let text = match String::from_utf8(line) {
             Ok(text) => text,
             Err(error) => {

@@ -28,6 +28,79 @@ fn session() -> SessionOptions {
     SessionOptions { permission_mode: "bypassPermissions".into(), ..SessionOptions::default() }
 }
 
+fn given() -> (Claude, TurnId) {
+    let mut claude = Claude::new(SessionId::new(), None, false);
+    claude.launch(&session(), &TurnOptions::default());
+    let id = TurnId::new();
+    claude.begin(&session(), &turn(id, true));
+    let ready = r#"{"type":"control_response","response":{"subtype":"success","request_id":"initialize"}}"#;
+    claude.read(ready.into()).expect("reads");
+    (claude, id)
+}
+
+#[test]
+fn half_a_surrogate_pair_and_deep_nesting_pass_through() {
+    let deep = format!("{}{}", "[".repeat(1000), "]".repeat(1000));
+    for value in [r#""cut \ud83d""#, "1e999", &deep] {
+        let block =
+            |kind: &str| format!(r#"{{"type":"{kind}","text":{value},"thinking":{value},"input":{value},"id":"i","name":"n"}}"#);
+        let blocks = ["text", "thinking", "tool_use", "other"].map(block).join(",");
+        let lines = [
+            format!(r#"{{"type":"assistant","message":{{"content":[{blocks}]}}}}"#),
+            format!(
+                r#"{{"type":"user","message":{{"content":[{{"type":"tool_result","tool_use_id":"i","content":{value}}}]}},"tool_use_result":{{"stdout":{value}}}}}"#
+            ),
+            format!(
+                r#"{{"type":"stream_event","event":{{"type":"content_block_delta","delta":{{"type":"text_delta","text":{value}}}}}}}"#
+            ),
+            format!(
+                r#"{{"type":"system","subtype":"init","mcp_servers":[{{"name":"s","status":"failed","error":"e"}}],"x":{value}}}"#
+            ),
+            format!(r#"{{"type":"result","result":{value},"is_error":true}}"#),
+        ];
+        for line in lines {
+            let (mut claude, _) = given();
+            let outputs = claude.read(line.clone().into_bytes()).unwrap_or_else(|error| panic!("{error}: {line}"));
+            assert!(outputs.iter().any(|output| matches!(output, Output::Event(_))), "{line}");
+        }
+    }
+}
+
+#[test]
+fn a_message_is_one_line_of_a_stream() {
+    let (mut claude, _) = given();
+    let line =
+        b"{\"type\":\"assistant\",\r\r\"message\":{\"content\":[{\"type\":\"text\",\"text\":\"a\",\r\"x\":1}]}}\r".to_vec();
+    for output in claude.read(line).expect("reads") {
+        let Output::Event(event) = output else { continue };
+        assert!(!event.data.get().contains(['\r', '\n']), "{}", event.data);
+    }
+}
+
+#[test]
+fn what_a_runtime_says_endlessly_is_not_kept_endlessly() {
+    let (mut claude, _) = given();
+    for n in 0..5000 {
+        let call =
+            format!(r#"{{"type":"assistant","message":{{"content":[{{"type":"tool_use","id":"{n}","name":"n","input":1}}]}}}}"#);
+        claude.read(call.into_bytes()).expect("reads");
+        let name = "\u{300}".repeat(300);
+        let init = format!(
+            r#"{{"type":"system","subtype":"init","mcp_servers":[{{"name":"{n}{name}","status":"failed","error":"{name}{name}{name}{name}{name}{name}{name}{name}"}}]}}"#
+        );
+        for output in claude.read(init.into_bytes()).expect("reads") {
+            let Output::Event(event) = output else { continue };
+            assert!(event.kind != Kind::McpStatus || event.data.get().len() < 16 << 10, "{} bytes", event.data.get().len());
+        }
+    }
+    assert!(claude.process.tools.len() <= 1000 && claude.process.failed_servers.len() <= SERVERS_MAX);
+
+    let ask = |id: &str| format!(r#"{{"type":"control_request","request_id":"{id}","request":{{"subtype":"can_use_tool"}}}}"#);
+    let writes = |claude: &mut Claude, line: String| claude.read(line.into_bytes()).expect("reads").len();
+    assert_eq!(writes(&mut claude, ask("1")), 1);
+    assert_eq!(writes(&mut claude, ask(&"1".repeat(1 << 20))), 0, "an answer would be as long");
+}
+
 /// What came out, shortened to be compared.
 #[derive(Debug, Default)]
 struct Heard {

@@ -211,7 +211,12 @@ impl Driver {
         }
         self.later(async move {
             Input::Unpacked(match inner {
-                Some(inner) => unpack::unpack(&inner, chunks).await,
+                Some(inner) => {
+                    // What a runtime left behind would race with the unpacking, and would go on
+                    // working in files that are not its session's any more.
+                    inner.kill_all().await;
+                    unpack::unpack(&inner, chunks).await
+                }
                 None => Err(UnpackError::Failed("the sandbox has ended".to_owned())),
             })
         });

@@ -2,6 +2,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 
+/// Reached only by a failing test.
+const DEADLINE: Duration = Duration::from_secs(20);
+
 fn settings(base_url: &str) -> Settings {
     Settings { base_url: base_url.to_owned(), api_key: Some("sk-real".to_owned()) }
 }
@@ -30,7 +33,7 @@ fn an_endpoint_has_a_scheme_a_host_and_maybe_a_path() {
 }
 
 /// A gateway on a port of its own.
-async fn gateway(base_url: &str) -> std::net::SocketAddr {
+async fn gateway(base_url: &str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let gateway = Gateway::new();
@@ -41,7 +44,7 @@ async fn gateway(base_url: &str) -> std::net::SocketAddr {
     address
 }
 
-async fn exchange(address: std::net::SocketAddr, request: &str) -> String {
+async fn exchange(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.expect("connected");
     stream.write_all(request.as_bytes()).await.expect("written");
     let mut answer = String::new();
@@ -60,7 +63,7 @@ async fn endpoint(answer: &'static str) -> (String, tokio::task::JoinHandle<Stri
     let seen = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.expect("a call");
         let mut seen = Vec::new();
-        while !seen.ends_with(b"BODY") {
+        while !String::from_utf8_lossy(&seen).contains("BODY") {
             stream.read_buf(&mut seen).await.expect("read");
         }
         stream.write_all(answer.as_bytes()).await.expect("written");
@@ -116,6 +119,42 @@ async fn nothing_else_leaves() {
         assert_eq!((&body["type"], &body["error"]["type"]), (&json!("error"), &json!("not_found_error")));
     }
     assert!(!seen.is_finished(), "the endpoint heard of none of them");
+}
+
+#[tokio::test]
+async fn a_second_request_can_not_hide_in_the_body_of_the_first() {
+    // An endpoint that went by the length would take the rest for a request of the gateway's own.
+    let hidden = "GET /v1/keys HTTP/1.1\r\nhost: h\r\n\r\nBODY";
+    for headers in [
+        "content-length: 0\r\ntransfer-encoding: chunked\r\n",
+        "transfer-encoding: chunked\r\ncontent-length: 0\r\n",
+        "connection: content-length\r\ntransfer-encoding: chunked\r\n",
+    ] {
+        let (base, seen) = endpoint("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok").await;
+        let address = gateway(&base).await;
+        let mut caller = TcpStream::connect(address).await.expect("connected");
+        let body = format!("{:x}\r\n{hidden}\r\n", hidden.len());
+        let head = format!("POST /v1/messages HTTP/1.1\r\nhost: h\r\n{headers}\r\n{body}");
+        caller.write_all(head.as_bytes()).await.expect("written");
+        let seen = tokio::time::timeout(DEADLINE, seen).await.expect("all of it arrives").expect("the call").to_lowercase();
+        assert!(!seen.contains("content-length"), "{seen}");
+        assert!(
+            seen.contains("transfer-encoding: chunked") && seen.contains(&format!("\r\n\r\n{:x}\r\nget /v1/keys", hidden.len())),
+            "{seen}"
+        );
+    }
+    let address = gateway("http://127.0.0.1:1").await;
+    for headers in [
+        "content-length: 4\r\ncontent-length: 5\r\n".to_owned(),
+        "content-length: +4\r\n".to_owned(),
+        "transfer-encoding: x-other\r\n".to_owned(),
+        " folded: x\r\n".to_owned(),
+        "x-many: 1\r\n".repeat(HEADERS_MAX + 1),
+        format!("x-large: {}\r\n", "x".repeat(4 * HEAD_MAX)),
+    ] {
+        let answer = exchange(address, &format!("POST /v1/messages HTTP/1.1\r\nhost: h\r\n{headers}\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 4"), "{headers:.60}: {answer}");
+    }
 }
 
 #[tokio::test]
