@@ -75,14 +75,8 @@ pub struct Limits {
 pub mod bounds {
     use std::ops::RangeInclusive;
 
-    /// Bytes of memory. The runtime does not start below 128 MiB.
-    pub const MEMORY: RangeInclusive<u64> = (128 << 20)..=(1 << 50);
-    /// Percent of one processor.
-    pub const CPU: RangeInclusive<u32> = 1..=100_000;
-    /// Processes and threads. The runtime, bubblewrap, shim and init need 24.
-    pub const TASKS: RangeInclusive<u32> = 24..=4_000_000;
-    /// Bytes of disk.
-    pub const DISK: RangeInclusive<u64> = (16 << 20)..=(1 << 55);
+    pub use crate::wire::quantity::bounds::{CPU, DISK, MEMORY, TASKS};
+
     /// Milliseconds between asking and killing. Below the 90 s after which systemd kills by
     /// itself (`DefaultTimeoutStopSec=`, systemd-system.conf(5)).
     pub const GRACE_MS: RangeInclusive<u32> = 0..=60_000;
