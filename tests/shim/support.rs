@@ -125,6 +125,19 @@ impl Host {
         }
     }
 
+    /// A copy of the made-up `/etc`, as the tree may lie where only root may go.
+    fn etc(&self) -> PathBuf {
+        let folder = self.path("etc");
+        if !folder.exists() {
+            fs::create_dir(&folder).expect("made");
+            for entry in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/sandbox-etc")).expect("read") {
+                let entry = entry.expect("read");
+                fs::copy(entry.path(), folder.join(entry.file_name())).expect("copied");
+            }
+        }
+        folder
+    }
+
     pub fn shim(&self) -> Shim {
         self.shim_with(|_| {})
     }
@@ -142,7 +155,7 @@ impl Host {
         command.args(["--sandbox", &sandbox.to_string(), "--daemon-uid", &nix::unistd::geteuid().to_string()]);
         command.arg("--state").arg(self.path("state"));
         command.arg("--init").arg(self.reachable(env!("CARGO_BIN_EXE_ash-init")));
-        command.args(["--etc", concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/sandbox-etc")]);
+        command.arg("--etc").arg(self.etc());
         command.stdin(Stdio::from(OwnedFd::from(listener)));
         command.stdout(Stdio::null()).stderr(File::create(&log).expect("made"));
         if is_root() {
