@@ -10,6 +10,7 @@ use crate::config::runtime::RuntimeError;
 use crate::config::{Settings, runtime};
 use crate::report::chain;
 use crate::sandbox::Launcher;
+use crate::sandbox::walls::Walls;
 use crate::store::Store;
 use crate::wire::health::{Check, CheckStatus, Checks};
 
@@ -24,21 +25,39 @@ pub struct Doctor {
     runtime: Option<PathBuf>,
     base_url: String,
     data: PathBuf,
-    has_key: bool,
+    secrets: Secrets,
     launcher: Arc<dyn Launcher>,
+    walls: Arc<Walls>,
+}
+
+/// Which of the operator's secrets the daemon has.
+#[derive(Debug, Clone, Copy)]
+pub struct Secrets {
+    /// The key of the model API.
+    pub model_key: bool,
+    /// The master key, under which credentials are sealed.
+    pub master_key: bool,
 }
 
 impl Doctor {
     /// Will look at what these settings name.
-    pub fn new(settings: &Settings, data: &Path, has_key: bool, launcher: Arc<dyn Launcher>) -> Self {
+    pub fn new(settings: &Settings, data: &Path, secrets: Secrets, launcher: Arc<dyn Launcher>, walls: Arc<Walls>) -> Self {
         let (runtime, base_url) = (settings.runtime.claude.clone(), settings.model.base_url.clone());
-        Self { runtime, base_url, data: data.to_owned(), has_key, launcher }
+        Self { runtime, base_url, data: data.to_owned(), secrets, launcher, walls }
     }
 
     /// Looks now.
     pub async fn examine(&self, store: &Arc<dyn Store>) -> Checks {
-        let checks =
-            vec![self.launcher().await, self.runtime(), self.endpoint().await, self.key(), database(store).await, self.disk()];
+        let checks = vec![
+            self.launcher().await,
+            self.confinement().await,
+            self.runtime(),
+            self.endpoint().await,
+            self.key(),
+            self.master_key(),
+            database(store).await,
+            self.disk(),
+        ];
         Checks { checks }
     }
 
@@ -56,6 +75,20 @@ impl Doctor {
                 }
             }
             Err(error) => failed("launcher", chain(&error), "systemctl start ash-launcher.socket"),
+        }
+    }
+
+    async fn confinement(&self) -> Check {
+        const NAME: &str = "confinement";
+        match self.walls.examine().await {
+            Ok(weaknesses) if weaknesses.is_empty() => {
+                check(NAME, CheckStatus::Ok, "system calls are filtered, every namespace is a sandbox's own".to_owned())
+            }
+            Ok(weaknesses) => {
+                let names: Vec<_> = weaknesses.iter().map(|weakness| weakness.as_str()).collect();
+                check(NAME, CheckStatus::Warning, format!("sandboxes are weaker, as accepted: {}", names.join(", ")))
+            }
+            Err(error) => failed(NAME, error.to_string(), "man ash.toml, section [sandbox]; ashctl doctor, as root"),
         }
     }
 
@@ -91,13 +124,22 @@ impl Doctor {
     }
 
     fn key(&self) -> Check {
-        if self.has_key {
+        if self.secrets.model_key {
             return check("model key", CheckStatus::Ok, "set".to_owned());
         }
         let fix = "install -m 0600 /dev/stdin /etc/ash/credentials/anthropic_api_key && systemctl restart ash   \
                    # paste the key, Enter, Ctrl-D";
         let detail = "none; sessions work only with a key of their own (ANTHROPIC_API_KEY in their environment)".to_owned();
         Check { fix: Some(fix.to_owned()), ..check("model key", CheckStatus::Warning, detail) }
+    }
+
+    fn master_key(&self) -> Check {
+        const NAME: &str = "master key";
+        if self.secrets.master_key {
+            return check(NAME, CheckStatus::Ok, "set".to_owned());
+        }
+        let detail = "none; credentials can be neither kept nor used".to_owned();
+        Check { fix: Some("ashctl credential rotate-master".to_owned()), ..check(NAME, CheckStatus::Warning, detail) }
     }
 
     fn disk(&self) -> Check {

@@ -6,18 +6,26 @@
 //!
 //! | layer | modules |
 //! | --- | --- |
-//! | 0, words: no I/O, no async, no clock | [`wire`] |
-//! | 1, tools: each usable alone | `report`, `config`, `crypt`, `telemetry`, `systemd`, `link` |
-//! | 2, ports and backends; the small programs | `store`, `sandbox`, `launcher`, `runtime`, `init`, `shim`, `client` |
-//! | 3, services | `auth`, `agent`, `session`, `doctor` |
+//! | 0, words: no I/O, no async, no clock | [`wire`], `lifecycle` |
+//! | 1, tools: each usable alone | `report`, `archive`, `cgroup`, `config`, `crypt`, `fault`, `telemetry`, `systemd`, `link` |
+//! | 2, ports and backends; the small programs | `store`, `snapshot`, `sandbox`, `launcher`, `runtime`, `init`, `shim`, `client` |
+//! | 3, services | `auth`, `credential`, `agent`, `session`, `gc`, `doctor` |
 //! | 4, edges | `http`, `daemon`, `cli` |
 
+#[cfg(feature = "daemon")]
+pub mod lifecycle;
 pub mod wire;
 
+#[cfg(any(feature = "daemon", feature = "init"))]
+pub mod archive;
+#[cfg(any(feature = "daemon", feature = "shim"))]
+pub mod cgroup;
 #[cfg(feature = "daemon")]
 pub mod config;
 #[cfg(feature = "daemon")]
 pub mod crypt;
+#[cfg(feature = "daemon")]
+pub mod fault;
 #[cfg(any(feature = "daemon", feature = "launcher", feature = "shim", feature = "init"))]
 pub mod link;
 pub mod report;
@@ -25,6 +33,8 @@ pub mod report;
 pub mod systemd;
 #[cfg(any(feature = "daemon", feature = "launcher", feature = "shim"))]
 pub mod telemetry;
+#[cfg(all(test, feature = "daemon", feature = "shim"))]
+mod testing;
 
 #[cfg(feature = "cli")]
 pub mod client;
@@ -39,6 +49,8 @@ pub mod sandbox;
 #[cfg(feature = "shim")]
 pub mod shim;
 #[cfg(feature = "daemon")]
+pub mod snapshot;
+#[cfg(feature = "daemon")]
 pub mod store;
 
 #[cfg(feature = "daemon")]
@@ -46,7 +58,11 @@ pub mod agent;
 #[cfg(feature = "daemon")]
 pub mod auth;
 #[cfg(feature = "daemon")]
+pub mod credential;
+#[cfg(feature = "daemon")]
 pub mod doctor;
+#[cfg(feature = "daemon")]
+pub mod gc;
 #[cfg(feature = "daemon")]
 pub mod session;
 

@@ -123,6 +123,49 @@ fn bad_requests_name_field_and_reason_in_the_one_body() {
     assert_eq!(http::result(&daemon.say(&session, "say: nothing was lost")), "nothing was lost");
 }
 
+#[test]
+fn web_pages_may_call_over_tcp_and_read_every_answer() {
+    let Some((_model, daemon)) = start() else { return };
+    let created = daemon.send("POST", "/api/api-keys", &json!({"label": "page"})).json();
+    let bearer = format!("Bearer {}", created["key"].as_str().expect("a key"));
+    let ask = |method, path: &str, headers: &[(&str, &str)], body: Option<&[u8]>| {
+        let headers = [&[("origin", "https://app.example")], headers].concat();
+        http::request(&daemon.tcp(), method, path, &headers, body)
+    };
+    let wanted = [("access-control-request-method", "POST"), ("access-control-request-headers", "authorization")];
+    let preflight = ask("OPTIONS", "/api/sessions", &wanted, None);
+    assert_eq!(preflight.status, 200, "{}", preflight.head);
+    let session = daemon.session();
+    let messages = format!("/api/sessions/{session}/messages");
+    let message = json!({"content": "say: hello"}).to_string();
+    let json = ("content-type", "application/json");
+    let stream = ask("POST", &messages, &[json, ("authorization", &bearer)], Some(message.as_bytes()));
+    assert!(stream.text().contains("event: done"), "{}", stream.text());
+    let refused = ask("GET", "/api/sessions", &[], None);
+    assert_eq!(refused.status, 401);
+    for answer in [preflight, stream, refused, ask("GET", "/health", &[], None)] {
+        assert!(answer.head.to_ascii_lowercase().contains("access-control-allow-origin: *"), "{}", answer.head);
+    }
+}
+
+#[test]
+fn a_refusal_arrives_whole_although_its_request_was_not_read() {
+    let Some((_model, daemon)) = start() else { return };
+    let created = daemon.send("POST", "/api/api-keys", &json!({"label": "test"})).json();
+    let bearer = format!("Bearer {}", created["key"].as_str().expect("a key"));
+    let body = vec![b' '; 32 << 20];
+    for (target, authorization, status) in
+        [(daemon.control(), "", 413), (daemon.tcp(), bearer.as_str(), 413), (daemon.tcp(), "Bearer ash_wrong", 401)]
+    {
+        for _ in 0..10 {
+            let headers = [("content-type", "application/json"), ("authorization", authorization)];
+            let answer = http::request(&target, "POST", "/api/sessions", &headers, Some(&body));
+            assert_eq!(answer.status, status, "{target:?}: {}", answer.head);
+            assert_eq!(answer.json()["statusCode"], json!(status));
+        }
+    }
+}
+
 fn deep_array() -> String {
     format!("{}{}", "[".repeat(100_000), "]".repeat(100_000))
 }

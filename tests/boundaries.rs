@@ -41,6 +41,21 @@ fn the_init_has_no_network_stack_and_no_async_runtime() {
 }
 
 #[test]
+fn no_program_of_the_package_has_fault_points() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).expect("reads");
+    let manifest: toml::Table = read("Cargo.toml").parse().expect("TOML");
+    let features = manifest["features"].as_table().expect("features");
+    assert!(features.contains_key("failpoints"));
+    for (feature, parts) in features {
+        let brings = parts.as_array().expect("a list").iter().any(|part| part.as_str() == Some("failpoints"));
+        assert!(!brings, "{feature} brings failpoints");
+    }
+    assert!(read("debian/rules").contains("--no-default-features --features $(1)"));
+    assert!(!read("debian/rules").contains("failpoints"));
+}
+
+#[test]
 fn one_tls_implementation_and_nothing_that_links_the_hosts() {
     for feature in ["daemon", "cli", "launcher", "shim", "init"] {
         assert_without(feature, &["aws-lc-rs", "aws-lc-sys", "openssl", "openssl-sys", "native-tls"]);

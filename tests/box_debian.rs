@@ -56,6 +56,7 @@ fn installed(release: &str) -> Option<Machine> {
 
 fn first_session(release: &str) {
     let Some(machine) = installed(release) else { return };
+    machine.sh("! grep --quiet ASH_FAULT_POINT /usr/sbin/ashd /usr/bin/ashctl /usr/libexec/ash/*");
     let listening = machine.sh("ss --no-header --listening --tcp --udp --numeric --processes | grep ash || true");
     assert!(
         listening.contains("127.0.0.1:4100") && listening.lines().count() == 1,
@@ -97,6 +98,14 @@ fn first_session(release: &str) {
     assert_eq!(chat.trim(), "the same through ashctl");
     let status = machine.run(&["ashctl", "status"]);
     assert!(status.contains("full"), "{status}");
+
+    let told: Value = serde_json::from_str(&machine.run(&["ashctl", "--output", "json", "security", &session])).expect("JSON");
+    for name in ["user", "namespaces", "network", "system-calls", "proc", "files", "egress"] {
+        let wall = told["walls"].as_array().and_then(|walls| walls.iter().find(|wall| wall["name"] == name));
+        assert!(wall.is_some_and(|wall| wall["state"] == "ok"), "{name}: {told}");
+    }
+    let profiles = machine.sh("systemctl show --value --property=AppArmorProfile 'ash-sandbox-*.service' | grep . | sort -u");
+    assert_eq!(profiles.trim(), "-ash-shim", "asked for by name, and started without it where it is not there");
 
     // A process that stays, so that more than the runtime is looked at.
     remote.say(&session, "bash: (setsid python3 -c 'import signal; signal.pause()' >/dev/null 2>&1 &) ; echo started");
@@ -153,6 +162,18 @@ fn package_life(release: &str) {
     assert_eq!(main_pid(&machine), shim, "an upgrade does not touch sandboxes");
     let remembered = machine.run(&["ashctl", "session", "send", &session, "remember?"]);
     assert!(remembered.contains("user messages: 2"), "{remembered}");
+
+    machine.sh("test \"$(stat -c %a:%U /etc/ash/credentials/master_key)\" = 600:root");
+    let credential =
+        machine.sh(&format!("printf %s {MODEL_KEY} | ashctl credential create anthropic --label box")).trim().to_owned();
+    let before = machine.sh("cat /etc/ash/credentials/master_key");
+    let rotated = machine.run(&["ashctl", "credential", "rotate-master"]);
+    assert!(rotated.contains("1 credential is sealed anew"), "{rotated}");
+    assert_ne!(machine.sh("cat /etc/ash/credentials/master_key"), before);
+    let own = machine.run(&["ashctl", "session", "create", "agent", "--credential", &credential]);
+    let said = machine.run(&["ashctl", "session", "send", own.trim(), "say: with a key of its own"]);
+    assert!(said.contains("with a key of its own"), "{said}");
+    machine.sh(&format!("! grep --recursive --quiet {MODEL_KEY} /var/lib/ash"));
 
     machine.sh("DEBIAN_FRONTEND=noninteractive apt-get remove --quiet=2 --yes ash");
     let left = machine.sh("systemctl list-units --plain --no-legend 'ash*' || true; pgrep -a ash- || true");

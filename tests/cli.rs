@@ -3,6 +3,8 @@
 
 #[path = "cli/fake.rs"]
 mod fake;
+#[path = "cli/terminal.rs"]
+mod terminal;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -12,7 +14,8 @@ use std::process::{Child, Command, Output, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use fake::{ENDED, Fake, KEY, NO_SESSION, SESSION};
+use fake::{ENDED, Fake, KEY, NO_SESSION, REQUEST, SESSION};
+use terminal::Terminal;
 
 fn ashctl(server: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ashctl"));
@@ -55,7 +58,7 @@ fn exit_codes_tell_what_failed() {
         ("nonsense", &["status"], 2),
         ("unix:/nonexistent/ash.sock", &["status"], 3),
         ("http://127.0.0.1:1", &["status"], 3),
-        (&server, &["chat", "hello", "cut early"], 3),
+        (&server, &["chat", "hello", "cut early"], 0),
         (&server, &["agent", "show", "nobody"], 4),
         (&server, &["session", "show", NO_SESSION], 4),
         (&server, &["key", "revoke", NO_SESSION], 4),
@@ -94,6 +97,177 @@ fn a_broken_stream_is_taken_up_where_it_broke() {
 }
 
 #[test]
+fn a_message_whose_answer_was_lost_is_sent_again_as_the_same() {
+    let fake = Fake::start();
+    for prompt in ["cut early", "hi"] {
+        let output = run(&fake.server(), &["chat", "hello", prompt]);
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), "Hello there.\n"), "{}", text(&output.stderr));
+    }
+    let keys: Vec<String> =
+        fake.seen().into_iter().filter(|seen| seen.line.ends_with("/messages")).filter_map(|seen| seen.key).collect();
+    assert_eq!(keys.len(), 3, "every message has a key: {keys:?}");
+    assert!(keys[0] == keys[1] && keys[1] != keys[2], "{keys:?}");
+}
+
+#[test]
+fn a_log_is_taken_up_where_it_broke_and_ends_with_its_session() {
+    let fake = Fake::start();
+    let output = run(&fake.server(), &["session", "events", ENDED, "-f", "--types", "text_delta,message,lifecycle"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let ids: Vec<&str> = text(&output.stdout).lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(ids, ["2", "3", "4"]);
+    fake.wait_for(&format!("GET /api/sessions/{ENDED}/stream?after=0&partials=true&types=text_delta%2Cmessage%2Clifecycle"));
+    fake.wait_for(&format!("GET /api/sessions/{ENDED}/stream?after=2&partials=true"));
+}
+
+#[test]
+fn answers_from_the_command_line_reach_the_daemon() {
+    use serde_json::json;
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(file.path(), "{\"command\": \"ls\"}").expect("written");
+    let from_file = format!("@{}", file.path().display());
+    for (arguments, expected) in [
+        (&["allow", SESSION, REQUEST][..], json!({"behavior": "allow", "scope": "once"})),
+        (&["allow", SESSION, REQUEST, "--session"], json!({"behavior": "allow", "scope": "session"})),
+        (
+            &["allow", SESSION, REQUEST, "--input", "{\"command\": \"pwd\"}"],
+            json!({"behavior": "allow", "scope": "once", "updatedInput": {"command": "pwd"}}),
+        ),
+        (
+            &["allow", SESSION, REQUEST, "--input", &from_file],
+            json!({"behavior": "allow", "scope": "once", "updatedInput": {"command": "ls"}}),
+        ),
+        (
+            &["deny", SESSION, REQUEST, "--message", "no", "--interrupt"],
+            json!({"behavior": "deny", "scope": "once", "message": "no", "interrupt": true}),
+        ),
+    ] {
+        let fake = Fake::start();
+        let output = ashctl(&fake.server()).arg("permission").args(arguments).output().expect("it runs");
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+        assert_eq!(fake.answer(), expected, "{arguments:?}");
+    }
+}
+
+#[test]
+fn requests_are_asked_and_answered_at_the_terminal() {
+    use serde_json::json;
+    for (message, keys, expected) in [
+        ("may I", &[("Allow?", "y\r")][..], json!({"behavior": "allow", "scope": "once"})),
+        ("may I", &[("[a]lways", "a\r")], json!({"behavior": "allow", "scope": "session"})),
+        (
+            "may I",
+            &[("Allow?", "N\r"), ("Why not?", "not on a Friday\r")],
+            json!({"behavior": "deny", "scope": "once", "message": "not on a Friday"}),
+        ),
+        (
+            "may I",
+            &[("Allow?", "what?\r"), ("one of the letters", ""), ("Allow?", "e\r")],
+            json!({"behavior": "allow", "scope": "once", "updatedInput": {"command": "cat x", "description": "Make a file"}}),
+        ),
+        ("may I long", &[("[v]iew all", "v\r"), ("Allow?", "n\r")], json!({"behavior": "deny", "scope": "once"})),
+        (
+            "ask me",
+            &[("1. blue", ""), ("Number, or text", "2\r")],
+            json!({"behavior": "allow", "scope": "once", "answers": {"Which colour?": "red"}}),
+        ),
+    ] {
+        let fake = Fake::start();
+        let mut terminal = Terminal::start(&fake.server(), &["chat", "hello"]);
+        terminal.wait_for("you ›");
+        terminal.type_keys(&format!("{message}\r"));
+        for (shown, typed) in keys {
+            terminal.wait_for(shown);
+            terminal.type_keys(typed);
+        }
+        assert_eq!(fake.answer(), expected, "{message}: {keys:?}");
+        terminal.wait_for(&format!("It was {}.", expected["behavior"].as_str().expect("text")));
+        terminal.wait_for("1.2 s · 1 tool · 12.3k in, 456 out · $0.0123");
+        terminal.wait_for("you ›");
+        terminal.type_keys("\u{4}");
+        assert_eq!(terminal.end(), Some(0), "{message}: {keys:?}");
+    }
+}
+
+#[test]
+fn an_answer_from_elsewhere_takes_the_prompt_away_and_leaves_the_next_line_alone() {
+    let fake = Fake::start();
+    let mut terminal = Terminal::start(&fake.server(), &["chat", "hello"]);
+    terminal.wait_for("you ›");
+    terminal.type_keys("may I\r");
+    terminal.wait_for("Allow?");
+    // Half an answer, which nobody wants any more soon.
+    terminal.type_keys("ye");
+    terminal.wait_for("ye");
+    assert!(run(&fake.server(), &["permission", "deny", SESSION, REQUEST]).status.success());
+    terminal.wait_for("Denied by somebody else.");
+    terminal.wait_for("It was deny.");
+    terminal.wait_for("you ›");
+    terminal.type_keys("hi\r");
+    terminal.wait_for("Hello there.");
+    let last = fake.seen().into_iter().rfind(|seen| seen.line.ends_with("/messages")).expect("a message");
+    let body: serde_json::Value = serde_json::from_slice(&last.body).expect("JSON");
+    assert_eq!(body["content"], "hi");
+    let answers = fake.seen().iter().filter(|seen| seen.line.starts_with("POST") && seen.line.contains("/permissions/")).count();
+    assert_eq!(answers, 1, "what was typed is no answer");
+    terminal.wait_for("you ›");
+    terminal.type_keys("\u{4}");
+    assert_eq!(terminal.end(), Some(0));
+}
+
+#[test]
+fn ctrl_c_at_a_request_interrupts_the_turn_and_ctrl_d_leaves_the_request_open() {
+    let fake = Fake::start();
+    let mut terminal = Terminal::start(&fake.server(), &["chat", "hello"]);
+    terminal.wait_for("you ›");
+    terminal.type_keys("may I\r");
+    terminal.wait_for("Allow?");
+    terminal.type_keys("\u{4}");
+    terminal.wait_for("waits for permission: ashctl permission allow");
+    terminal.type_keys("\u{3}");
+    terminal.wait_for("Interrupted.");
+    terminal.wait_for("you ›");
+    terminal.type_keys("\u{4}");
+    assert_eq!(terminal.end(), Some(0));
+
+    let fake = Fake::start();
+    let mut terminal = Terminal::start(&fake.server(), &["chat", "hello"]);
+    terminal.wait_for("you ›");
+    terminal.type_keys("may I\r");
+    terminal.wait_for("Allow?");
+    terminal.type_keys("\u{3}");
+    fake.wait_for(&format!("POST /api/sessions/{SESSION}/interrupt"));
+    terminal.wait_for("Interrupted.");
+    terminal.wait_for("you ›");
+    terminal.type_keys("\u{4}");
+    assert_eq!(terminal.end(), Some(0));
+}
+
+#[test]
+fn the_journal_says_which_session_a_line_is_about() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = folder.path().join("journalctl");
+    let entry = serde_json::json!({
+        "__REALTIME_TIMESTAMP": "1769860800000000", "SYSLOG_IDENTIFIER": "ashd", "_PID": "123",
+        "MESSAGE": "sandbox is up\u{1b}[2J", "ASH_SESSION_ID": SESSION,
+    });
+    fs::write(&program, format!("#!/bin/sh\necho '{entry}'\nexit $JOURNAL_EXIT\n")).expect("written");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("made a program");
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").expect("a path"));
+    let logs = |code: &str, arguments: &[&str]| {
+        let mut command = ashctl("unix:/run/ash/ash.sock");
+        command.env("PATH", &path).env("TZ", "UTC").env("JOURNAL_EXIT", code).args(arguments);
+        command.output().expect("it runs")
+    };
+    let output = logs("0", &["logs"]);
+    assert_eq!(text(&output.stdout), format!("Jan 31 12:00:00 ashd[123]: sandbox is up[2J session={SESSION}\n"));
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(text(&logs("0", &["logs", "-o", "json"]).stdout), format!("{entry}\n"));
+    assert_eq!(logs("1", &["logs"]).status.code(), Some(1));
+}
+
+#[test]
 fn the_prompt_comes_from_arguments_or_standard_input() {
     let fake = Fake::start();
     for (arguments, input, content) in [
@@ -117,11 +291,26 @@ fn the_prompt_comes_from_arguments_or_standard_input() {
 #[test]
 fn options_of_a_session_reach_the_daemon() {
     let fake = Fake::start();
-    let output = run(&fake.server(), &["session", "create", "hello", "-m", "opus", "-e", "A=1", "--system-prompt", "Be brief."]);
+    let output = run(
+        &fake.server(),
+        &[
+            "session",
+            "create",
+            "hello",
+            "-m",
+            "opus",
+            "-e",
+            "A=1",
+            "--system-prompt",
+            "Be brief.",
+            "--permission-mode",
+            "accept-edits",
+        ],
+    );
     assert_eq!(text(&output.stdout), format!("{SESSION}\n"));
     let seen = fake.wait_for("POST /api/sessions");
     let body: serde_json::Value = serde_json::from_slice(&seen.body).expect("JSON");
-    let expected = serde_json::json!({"agent": "hello", "model": "opus", "extraEnv": {"A": "1"}, "systemPrompt": "Be brief."});
+    let expected = serde_json::json!({"agent": "hello", "model": "opus", "extraEnv": {"A": "1"}, "systemPrompt": "Be brief.", "permissionMode": "acceptEdits"});
     assert_eq!(body, expected);
     let output = run(&fake.server(), &["session", "list", "--agent", "qa-bot", "--status", "paused", "-n", "3", "--offset", "2"]);
     assert!(output.status.success());

@@ -122,6 +122,8 @@ fn environment(page: &mut Roff) {
         ("ASH_SERVER_URL", "The daemon, as --server names it. An option beats it."),
         ("ASH_API_KEY", "The API key, for a daemon on the network. An option beats it. It is never sent over a control socket."),
         ("NO_COLOR", "If set, nothing is coloured. What is not printed on a terminal never is."),
+        ("VISUAL, EDITOR", "What edits the input of a tool before it is allowed. Else \"editor\"."),
+        ("SYSTEMD_PAGER, PAGER", "What shows \"ashctl logs\" on a terminal. Else pager(1), less(1) or more(1); if empty, none."),
         ("SSL_CERT_FILE", "A file with the certificates to trust instead of those of the system, for https."),
     ] {
         page.control("TP", []);
@@ -138,7 +140,7 @@ fn exit_status(page: &mut Roff) {
         page.text([roman(*text)]);
     }
     page.control("PP", []);
-    page.text([roman("\"ashctl logs\" ends as journalctl(1) does.")]);
+    page.text([roman("\"ashctl logs --output json\" ends as journalctl(1) does.")]);
 }
 
 fn files(page: &mut Roff) {
@@ -161,6 +163,13 @@ fn examples(page: &mut Roff, name: &str) {
             ("Ask once, and keep the answer:", "ashctl chat hello \"What is in your workspace?\" > answer.txt"),
             ("Ask about a file:", "ashctl chat hello - < report.md"),
             ("Go on with the conversation:", "ashctl chat --last"),
+        ],
+        "ashctl-session-events" => {
+            &[("Wait for the end of the turn that is running:", "ashctl session events ID --follow --types done | head -1")]
+        }
+        "ashctl-permission" => &[
+            ("What waits for an answer:", "ashctl permission list SESSION"),
+            ("Answer a question:", "ashctl permission allow SESSION ID --answer 'Which colour?=blue'"),
         ],
         "ashctl-deploy" => &[("With a secret that stands in the environment here:", "ashctl deploy ./hello --env GITHUB_TOKEN")],
         "ashctl-key-create" => &[("Keep a new key in a variable:", "ASH_API_KEY=$(ashctl key create --label laptop)")],

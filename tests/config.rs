@@ -3,9 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use ash::config::{Settings, Sources};
+use ash::config::settings::{CorsOrigins, Require};
+use ash::config::{Settings, SnapshotPolicy, Sources};
 use ash::report::chain;
-use ash::wire::quantity::{ByteCount, Percent};
+use ash::wire::quantity::{ByteCount, Percent, TimeSpan};
+use ash::wire::usage::ModelUsage;
+use ash::wire::weakness::Weakness;
 
 struct Host(tempfile::TempDir);
 
@@ -43,8 +46,9 @@ fn without_files_the_defaults_count() {
     let settings = Host::new(&[]).load().expect("good");
     assert_eq!(settings, Settings::default());
     assert_eq!(settings.http.listen, ["127.0.0.1:4100".parse().expect("address")]);
-    assert_eq!(settings.limits.memory, ByteCount(1 << 30));
-    assert_eq!(settings.limits.cpu, Percent(200));
+    assert_eq!(settings.limits.memory, Some(ByteCount(1 << 30)));
+    assert_eq!(settings.limits.cpu, Some(Percent(200)));
+    assert_eq!((settings.max_limits, settings.limits.turn), (settings.limits, None), "no more than that can be asked for");
     assert!(settings.agents.path_roots.is_empty());
     assert!(!settings.agents.remote_paths);
 }
@@ -70,14 +74,26 @@ fn every_key_is_taken() {
     let text = r#"
         [http]
         listen = ["127.0.0.1:5000", "[::1]:5000"]
+        cors_origins = "https://app.example"
+        write_timeout = "1m"
+        upload_bytes = "3M"
         [model]
         base_url = "http://127.0.0.1:8080/"
+        [prices]
+        my-model = {input=1,output=5,cache_read=0.1,cache_write=1.25,cache_write_1h=2}
         [runtime.claude]
         path = "/opt/x/claude"
         [store]
         url = "sqlite:///data/a.db"
         [snapshots]
         url = "s3://bucket/a"
+        keep = 7
+        policy = "every-turn"
+        [sessions]
+        freeze_after = "0s"
+        park_after = "2h"
+        shutdown_grace = "1m"
+        sweep_every = "1m"
         [limits]
         memory = "2G"
         cpu = "50%"
@@ -91,25 +107,38 @@ fn every_key_is_taken() {
         [sandbox]
         tmp = "64M"
         launcher = "/run/other.sock"
+        accept = ["no-seccomp"]
+        ptrace = true
+        require = "strict"
     "#;
     let host = Host::new(&[("etc/ash/ash.toml", text)]);
     let settings = host.load().expect("good");
     let default = Settings::default();
     assert_eq!(settings.http.listen.len(), 2);
+    assert_eq!(settings.http.cors_origins, CorsOrigins::These(vec!["https://app.example".to_owned()]));
+    assert_eq!(settings.http.upload_bytes, ByteCount(3 << 20));
     assert_eq!(settings.model.base_url, "http://127.0.0.1:8080");
     assert_eq!(settings.runtime.claude.as_deref(), Some(Path::new("/opt/x/claude")));
+    assert_ne!(settings.prices, default.prices);
     assert_ne!(settings.store, default.store);
-    assert_eq!(settings.snapshots, "s3://bucket/a");
-    assert_eq!((settings.limits.memory, settings.limits.cpu), (ByteCount(2 << 30), Percent(50)));
-    assert_eq!((settings.limits.tasks, settings.limits.disk), (100, ByteCount(1 << 30)));
+    assert_eq!((settings.snapshots.url.as_str(), settings.snapshots.keep), ("s3://bucket/a", 7));
+    assert_eq!(settings.snapshots.policy, SnapshotPolicy::EveryTurn);
+    assert_eq!((settings.sessions.freeze_after, settings.sessions.park_after), (TimeSpan(0), TimeSpan(7200)));
+    assert_eq!(settings.sessions.shutdown_grace, TimeSpan(60));
+    assert_eq!(settings.sessions.sweep_every, TimeSpan(60));
+    assert_eq!((settings.limits.memory, settings.limits.cpu), (Some(ByteCount(2 << 30)), Some(Percent(50))));
+    assert_eq!((settings.limits.tasks, settings.limits.disk), (Some(100), Some(ByteCount(1 << 30))));
     assert_eq!(settings.agents.path_roots, [Path::new("/srv/agents")]);
     assert_eq!(
         (settings.agents.remote_paths, settings.agents.max_bytes, settings.agents.max_files),
         (true, ByteCount(1 << 20), 10)
     );
     assert_eq!((settings.sandbox.tmp, settings.sandbox.launcher.as_path()), (ByteCount(64 << 20), Path::new("/run/other.sock")));
+    assert_eq!((settings.sandbox.accept.as_slice(), settings.sandbox.ptrace), (&[Weakness::NoSeccomp][..], true));
+    assert_eq!((settings.sandbox.require, settings.http.write_timeout), (Require::Strict, TimeSpan(60)));
     let origin = settings.origin("limits.tasks").expect("from a file");
-    assert_eq!((origin.line, origin.path.as_path()), (15, host.path("etc/ash/ash.toml").as_path()));
+    let line = text.lines().position(|line| line.contains("tasks = 100")).expect("it is there") + 1;
+    assert_eq!((origin.line, origin.path.as_path()), (line, host.path("etc/ash/ash.toml").as_path()));
     assert_eq!(settings.origins.len(), text.matches(" = ").count());
 }
 
@@ -126,24 +155,72 @@ fn drop_ins_go_by_file_name_and_the_nearer_folder_hides_the_farther() {
         ("etc/ash/ash.toml.d/.99-hidden.toml", "nonsense"),
     ]);
     let settings = host.load().expect("good");
-    assert_eq!(settings.limits.tasks, 502);
-    assert_eq!(settings.limits.cpu, Percent(300));
+    assert_eq!(settings.limits.tasks, Some(502));
+    assert_eq!(settings.limits.cpu, Some(Percent(300)));
     assert!(settings.http.listen.is_empty());
     assert_eq!(settings.origin("limits.tasks").map(|at| at.path.clone()), Some(host.path("run/ash/ash.toml.d/50-x.toml")));
 
     host.write("etc/ash/ash.toml.d/50-x.toml", tasks(503).as_bytes());
-    assert_eq!(host.load().expect("good").limits.tasks, 503);
+    assert_eq!(host.load().expect("good").limits.tasks, Some(503));
 
     std::fs::remove_file(host.path("etc/ash/ash.toml.d/50-x.toml")).expect("removed");
     std::os::unix::fs::symlink("/dev/null", host.path("etc/ash/ash.toml.d/50-x.toml")).expect("link");
-    assert_eq!(host.load().expect("good").limits.tasks, 400);
+    assert_eq!(host.load().expect("good").limits.tasks, Some(400));
+}
+
+#[test]
+fn prices_are_overridden_one_by_one() {
+    let price = |input: &str| format!("{{ input = {input}, output = 0, cache_read = 0, cache_write = 0, cache_write_1h = 0 }}");
+    let text = |lines: &[(&str, &str)]| {
+        lines.iter().map(|(name, input)| format!("{name} = {}\n", price(input))).fold("[prices]\n".to_owned(), |a, b| a + &b)
+    };
+    let host = Host::new(&[
+        ("etc/ash/ash.toml", &text(&[("my-a", "1"), ("my-b", "1")])),
+        ("etc/ash/ash.toml.d/10.toml", &text(&[("my-b", "2.5"), ("my-c", "2"), ("claude-haiku-4-5", "7")])),
+        (
+            "etc/ash/ash.toml.d/20.toml",
+            "prices.my-c.input = 3\nprices.my-c.output = 0\nprices.my-c.cache_read = 0\nprices.my-c.cache_write = 0\nprices.my-c.cache_write_1h = 0",
+        ),
+    ]);
+    let settings = host.load().expect("good");
+    let usage = ModelUsage { input_tokens: 1_000_000, ..ModelUsage::default() };
+    for (model, dollars) in
+        [("my-a", 1.0), ("my-b", 2.5), ("my-c", 3.0), ("claude-haiku-4-5-20251001", 7.0), ("claude-sonnet-4-5", 3.0)]
+    {
+        assert_eq!(settings.prices.cost(model, &usage), Some(dollars), "{model}");
+    }
+    assert_eq!(settings.origin("prices").map(|at| at.path.clone()), Some(host.path("etc/ash/ash.toml.d/20.toml")));
+    let rest = "output = 1, cache_read = 1, cache_write = 1, cache_write_1h = 1 }";
+    for (line, said) in [
+        (
+            format!("m = {{ input = -1, {rest}"),
+            "\"prices.m.input\": invalid value: floating point `-1.0`, expected US dollars for a million tokens, a number from 0 to 100000",
+        ),
+        (
+            format!("m = {{ input = nan, {rest}"),
+            "\"prices.m.input\": invalid value: floating point `NaN`, expected US dollars for a million tokens, a number from 0 to 100000",
+        ),
+        (
+            format!("m = {{ input = \"1\", {rest}"),
+            "\"prices.m.input\": invalid type: string \"1\", expected US dollars for a million tokens, a number from 0 to 100000",
+        ),
+        (format!("m = {{ {rest}"), "\"prices.m\": missing field `input`"),
+        (
+            format!("m = {{ inputs = 1, input = 1, {rest}"),
+            "\"prices.m.inputs\": unknown field `inputs`, expected one of `input`, `output`, `cache_read`, `cache_write`, `cache_write_1h`",
+        ),
+        ("m = 3".to_owned(), "\"prices.m\": invalid type: integer `3`, expected a table"),
+    ] {
+        let host = Host::new(&[("etc/ash/ash.toml", &format!("[prices]\n{line}\n"))]);
+        assert_eq!(host.load().expect_err("bad"), format!("/etc/ash/ash.toml:2: {said}"));
+    }
 }
 
 #[test]
 fn a_named_file_is_read_alone_and_has_to_exist() {
     let host = Host::new(&[("etc/ash/ash.toml", "limits.tasks = 100"), ("own.toml", "http.listen = \"127.0.0.1:1\"")]);
     let settings = Settings::load(&Sources::File(host.path("own.toml"))).expect("good");
-    assert_eq!(settings.limits.tasks, 256);
+    assert_eq!(settings.limits.tasks, Some(256));
     assert_eq!(settings.http.listen, ["127.0.0.1:1".parse().expect("address")]);
     let error = Settings::load(&Sources::File(host.path("none.toml"))).expect_err("missing");
     assert_eq!(host.shorten(&chain(&error)), "/none.toml can not be read: No such file or directory (os error 2)");
@@ -167,6 +244,17 @@ fn a_fault_is_told_by_file_line_key_and_reason() {
             "limits.memory = \"1 GB\"",
             ":1: \"limits.memory\": \"1 GB\" is not a size: write digits with an optional K, M, G or T, such as \"512M\"",
         ),
+        ("[snapshots]\nkeep = 0", ":2: \"snapshots.keep\": 0 is not between 1 and 1000"),
+        (
+            "[snapshots]\npolicy = \"never\"",
+            ":2: \"snapshots.policy\": unknown variant `never`, expected one of `every-turn`, `idle`, `pause-only`",
+        ),
+        ("[sessions]\nshutdown_grace = \"2m\"", ":2: \"sessions.shutdown_grace\": 2m is not between 0s and 1m"),
+        (
+            "[sessions]\npark_after = \"never\"",
+            ":2: \"sessions.park_after\": \"never\" is not a length of time: write digits and s, m, h or d, such as \"10m\"",
+        ),
+        ("sessions.freeze_after = \"9999d\"", ":1: \"sessions.freeze_after\": 9999d is not between 0s and 3650d"),
         ("limits.memory = \"1M\"", ":1: \"limits.memory\": 1M is not between 128M and 1024T"),
         (
             "limits.cpu = \"2\"",

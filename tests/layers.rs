@@ -6,13 +6,19 @@ use std::path::{Path, PathBuf};
 /// The layers of `src/lib.rs`.
 const LAYERS: &[(&str, u8)] = &[
     ("wire", 0),
+    ("lifecycle", 0),
     ("report", 1),
+    ("archive", 1),
+    ("cgroup", 1),
     ("config", 1),
     ("crypt", 1),
+    ("fault", 1),
     ("telemetry", 1),
     ("systemd", 1),
+    ("testing", 1),
     ("link", 1),
     ("store", 2),
+    ("snapshot", 2),
     ("sandbox", 2),
     ("launcher", 2),
     ("runtime", 2),
@@ -20,8 +26,10 @@ const LAYERS: &[(&str, u8)] = &[
     ("shim", 2),
     ("client", 2),
     ("auth", 3),
+    ("credential", 3),
     ("agent", 3),
     ("session", 3),
+    ("gc", 3),
     ("doctor", 3),
     ("http", 4),
     ("daemon", 4),
@@ -30,6 +38,8 @@ const LAYERS: &[(&str, u8)] = &[
 
 /// Edges within a layer, with their reason.
 const WITHIN: &[(&str, &str)] = &[
+    // The machine speaks in the statuses of the wire.
+    ("lifecycle", "wire"),
     // Errors are printed by one function.
     ("config", "report"),
     ("link", "report"),
@@ -40,6 +50,11 @@ const WITHIN: &[(&str, &str)] = &[
     // A session is of an agent version; both act for a principal.
     ("session", "agent"),
     ("agent", "auth"),
+    // Its sandboxes are given one.
+    ("session", "credential"),
+    // It removes what sessions and agents do not need, and asks them.
+    ("gc", "session"),
+    ("gc", "agent"),
     // The daemon assembles the router.
     ("daemon", "http"),
 ];

@@ -65,6 +65,29 @@ fn a_sandbox_that_died_with_the_daemon_leaves_an_interrupted_turn_and_a_usable_s
 }
 
 #[test]
+fn a_task_in_the_background_keeps_its_sandbox_up_over_a_restart() {
+    let Some(claude) = claude() else { return };
+    let model = Model::start();
+    let times = "[sessions]\nfreeze_after = \"1s\"\npark_after = \"1s\"";
+    let mut daemon = Daemon::start_with(&claude, &model.url, times);
+    let busy = daemon.session();
+    let command = json!({"command": "while [ ! -e /work/go ]; do sleep 0.2; done; echo late", "run_in_background": true});
+    daemon.say(&busy, &format!("tool: Bash {command}"));
+    daemon.kill();
+    daemon.run();
+    let state = |session: &str| daemon.get(&format!("/api/sessions/{session}")).json()["session"]["sandboxState"].clone();
+    support::wait_for("it is taken up", || (state(&busy) == "waiting").then_some(()));
+    // Others that came to rest later than this one are parked, one after the other.
+    for _ in 0..2 {
+        let idle = daemon.create(&json!({"agent": "test"}));
+        support::wait_for("an idle one is parked", || (state(&idle) == "cold").then_some(()));
+        assert_eq!(state(&busy), "waiting");
+    }
+    daemon.say(&busy, "bash: touch /work/go");
+    support::wait_for("when nothing goes on, it is parked too", || (state(&busy) == "cold").then_some(()));
+}
+
+#[test]
 fn a_sandbox_that_dies_in_a_turn_ends_it_and_the_next_message_works() {
     let Some(claude) = claude() else { return };
     let model = Model::start();

@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::marker::PhantomData;
-use std::ops::RangeInclusive;
 use std::path::Path;
 
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny};
@@ -16,9 +15,13 @@ use toml::Spanned;
 
 use super::digest::{Node, Tree};
 use super::error::ContentError;
-use super::name::check_env;
-use crate::config::text::{self, Fault, MapOnly, Table, Whole, count_in, size_in, within};
-use crate::wire::quantity::{ByteCount, Percent, bounds};
+use super::name::{FieldError, check_env, check_form};
+use crate::config::SnapshotPolicy;
+use crate::config::limits::{Said, Written as WrittenLimits};
+use crate::config::text::{self, Fault, MapOnly, Table, within};
+use crate::wire::egress::{Entry, List};
+use crate::wire::limits::Limits;
+use crate::wire::quantity::{TimeSpan, bounds};
 
 /// Ash's own file in an agent's folder.
 pub const DEFINITION: &str = "ash.toml";
@@ -32,10 +35,36 @@ const TEXT_MAX: usize = 1000;
 /// The one runtime there is.
 const RUNTIME: &str = "claude";
 
-const CPU: RangeInclusive<Percent> = Percent(*bounds::CPU.start())..=Percent(*bounds::CPU.end());
+/// Patterns in `snapshots.exclude`, and bytes of one: they are part of every snapshot's manifest.
+const EXCLUDES_MAX: usize = 100;
+const EXCLUDE_MAX: usize = 1000;
 
-const KEYS: &[&str] =
-    &["agent.description", "agent.model", "agent.runtime", "env", "limits.cpu", "limits.disk", "limits.memory", "limits.tasks"];
+const KEYS: &[&str] = &[
+    "agent.description",
+    "agent.model",
+    "agent.runtime",
+    "egress.allow",
+    "env",
+    "limits.cost",
+    "limits.cpu",
+    "limits.disk",
+    "limits.file_size",
+    "limits.io_read",
+    "limits.io_weight",
+    "limits.io_write",
+    "limits.lifetime",
+    "limits.memory",
+    "limits.memory_high",
+    "limits.open_files",
+    "limits.swap",
+    "limits.tasks",
+    "limits.tokens",
+    "limits.turn",
+    "sessions.freeze_after",
+    "sessions.park_after",
+    "snapshots.exclude",
+    "snapshots.policy",
+];
 
 /// What `ash.toml` says. `None` leaves a thing to the server's configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,24 +75,41 @@ pub struct Definition {
     pub runtime: Option<String>,
     /// Model of sessions that name none.
     pub model: Option<String>,
-    /// Limits of its sandboxes. Whoever uses them takes the lesser of these and the server's.
-    pub limits: LimitRequest,
+    /// Limits of its sessions that say nothing themselves. Whoever uses them takes the lesser of these and
+    /// the most that the server's configuration allows.
+    pub limits: Limits,
     /// Environment of its sessions; what is deployed with the agent's record comes over it.
     pub env: BTreeMap<String, String>,
+    /// What of the network its sessions may reach beside the model, where they say nothing themselves,
+    /// and as far as the server's configuration allows it. `None`: nothing.
+    pub egress: Option<List>,
+    /// What becomes of its sessions when nobody talks to them.
+    pub sessions: IdleTimes,
+    /// Snapshots of its sessions.
+    pub snapshots: SnapshotRequest,
 }
 
-/// Limits that an agent asks for.
+/// When an agent's sessions are put away. Whoever uses them takes the lesser of these and the
+/// server's.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LimitRequest {
-    /// Memory of all processes.
-    pub memory: Option<ByteCount>,
-    /// Processor time.
-    pub cpu: Option<Percent>,
-    /// Processes and threads.
-    pub tasks: Option<u32>,
-    /// Workspace and HOME together.
-    pub disk: Option<ByteCount>,
+pub struct IdleTimes {
+    /// How long an idle sandbox keeps running before it is frozen.
+    pub freeze_after: Option<TimeSpan>,
+    /// How long a sandbox is idle before its processes are ended.
+    pub park_after: Option<TimeSpan>,
 }
+
+/// What an agent says of its sessions' snapshots.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SnapshotRequest {
+    /// What they leave out, one pattern each, as it was written: whoever packs knows what it means.
+    pub exclude: Vec<String>,
+    /// When they are taken.
+    pub policy: Option<SnapshotPolicy>,
+}
+
+/// How the variables under `[env]` are checked.
+type CheckEnv = fn(&str, &BTreeMap<String, String>) -> Result<(), FieldError>;
 
 impl Definition {
     /// Reads the text of an `ash.toml`.
@@ -72,6 +118,10 @@ impl Definition {
     ///
     /// [`ContentError::File`] with the line and the key.
     pub fn parse(text: &str) -> Result<Self, ContentError> {
+        Self::parse_with(text, check_env)
+    }
+
+    fn parse_with(text: &str, check_env: CheckEnv) -> Result<Self, ContentError> {
         let at = |line, fault: Fault| ContentError::File { file: DEFINITION, line, column: None, reason: fault.to_string() };
         let written: Written = text::parse(text, KEYS).map_err(|located| at(located.line, located.fault))?;
         let bad = |span: usize, key: &str, reason: String| {
@@ -88,27 +138,42 @@ impl Definition {
             let reason = format!("there is no runtime {:?}, only {RUNTIME:?}", runtime.get_ref());
             return Err(bad(runtime.span().start, "agent.runtime", reason));
         }
-        let limits = written.limits.0;
-        let size = |key: &str, value: Option<Spanned<ByteCount>>, range| match value {
-            Some(value) => size_in(*value.get_ref(), range).map(Some).map_err(|reason| bad(value.span().start, key, reason)),
+        let (limits, said) = written.limits.0.read();
+        if let Some(Said { name, at, fault: Some(reason) }) = said.into_iter().find(|said| said.fault.is_some()) {
+            return Err(bad(at, &format!("limits.{name}"), reason));
+        }
+        let time = |key: &str, value: Option<Spanned<TimeSpan>>| match value {
+            Some(value) => {
+                within(*value.get_ref(), bounds::IDLE).map(Some).map_err(|reason| bad(value.span().start, key, reason))
+            }
             None => Ok(None),
         };
-        let limits = LimitRequest {
-            memory: size("limits.memory", limits.memory, bounds::MEMORY)?,
-            disk: size("limits.disk", limits.disk, bounds::DISK)?,
-            cpu: match limits.cpu {
-                Some(share) => {
-                    Some(within(*share.get_ref(), CPU).map_err(|reason| bad(share.span().start, "limits.cpu", reason))?)
-                }
-                None => None,
-            },
-            tasks: match limits.tasks {
-                Some(count) => {
-                    let checked = count_in(*count.get_ref(), bounds::TASKS);
-                    Some(checked.map_err(|reason| bad(count.span().start, "limits.tasks", reason))?)
-                }
-                None => None,
-            },
+        let sessions = IdleTimes {
+            freeze_after: time("sessions.freeze_after", written.sessions.0.freeze_after)?,
+            park_after: time("sessions.park_after", written.sessions.0.park_after)?,
+        };
+        if let Some(exclude) = &written.snapshots.0.exclude {
+            let at = |key: &str, reason| bad(exclude.span().start, key, reason);
+            if exclude.get_ref().len() > EXCLUDES_MAX {
+                return Err(at("snapshots.exclude", format!("has more than {EXCLUDES_MAX} patterns")));
+            }
+            for (index, pattern) in exclude.get_ref().iter().enumerate() {
+                let reason = check_exclude(pattern.get_ref());
+                reason.map_err(|reason| bad(pattern.span().start, &format!("snapshots.exclude[{index}]"), reason))?;
+            }
+        }
+        let egress = match written.egress.0.allow {
+            Some(allow) => {
+                let key = "egress.allow";
+                let parse = |(index, text): (usize, Spanned<String>)| {
+                    let entry = text.get_ref().parse::<Entry>();
+                    entry.map_err(|error| bad(text.span().start, &format!("{key}[{index}]"), error.to_string()))
+                };
+                let start = allow.span().start;
+                let entries = allow.into_inner().into_iter().enumerate().map(parse).collect::<Result<_, _>>()?;
+                Some(List::new(entries).map_err(|error| bad(start, key, error.to_string()))?)
+            }
+            None => None,
         };
         if let Some(env) = &written.env {
             check_env("env", env.get_ref()).map_err(|error| bad(env.span().start, &error.field, error.reason))?;
@@ -119,16 +184,38 @@ impl Definition {
             model: take("agent.model", written.agent.0.model)?,
             limits,
             env: written.env.map(Spanned::into_inner).unwrap_or_default(),
+            egress,
+            sessions,
+            snapshots: SnapshotRequest {
+                exclude: written
+                    .snapshots
+                    .0
+                    .exclude
+                    .map(|patterns| patterns.into_inner().into_iter().map(Spanned::into_inner).collect())
+                    .unwrap_or_default(),
+                policy: written.snapshots.0.policy,
+            },
         })
     }
 
     /// Reads the `ash.toml` of a version that was checked before. Without one, nothing is asked for.
     pub(super) fn load(root: &Path) -> Result<Self, ContentError> {
         match read(root, DEFINITION)? {
-            Some(text) => Self::parse(&String::from_utf8_lossy(&text)),
+            Some(text) => Self::parse_with(&String::from_utf8_lossy(&text), check_form),
             None => Ok(Self::default()),
         }
     }
+}
+
+/// What no pattern can be; the reason of the refusal.
+fn check_exclude(pattern: &str) -> Result<(), String> {
+    if pattern.is_empty() || pattern.len() > EXCLUDE_MAX {
+        return Err(format!("must have 1 to {EXCLUDE_MAX} bytes"));
+    }
+    if pattern.chars().any(char::is_control) {
+        return Err("must have no control characters".to_owned());
+    }
+    Ok(())
 }
 
 /// One of these files of a version that was checked before. It may be a link, as the check made
@@ -147,7 +234,30 @@ pub(super) fn read(root: &Path, file: &str) -> Result<Option<Vec<u8>>, ContentEr
 struct Written {
     agent: Table<WrittenAgent>,
     limits: Table<WrittenLimits>,
+    egress: Table<WrittenEgress>,
     env: Option<Spanned<BTreeMap<String, String>>>,
+    sessions: Table<WrittenSessions>,
+    snapshots: Table<WrittenSnapshots>,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct WrittenEgress {
+    allow: Option<Spanned<Vec<Spanned<String>>>>,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct WrittenSessions {
+    freeze_after: Option<Spanned<TimeSpan>>,
+    park_after: Option<Spanned<TimeSpan>>,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct WrittenSnapshots {
+    exclude: Option<Spanned<Vec<Spanned<String>>>>,
+    policy: Option<SnapshotPolicy>,
 }
 
 #[derive(Default, serde::Deserialize)]
@@ -156,15 +266,6 @@ struct WrittenAgent {
     description: Option<Spanned<String>>,
     runtime: Option<Spanned<String>>,
     model: Option<Spanned<String>>,
-}
-
-#[derive(Default, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct WrittenLimits {
-    memory: Option<Spanned<ByteCount>>,
-    cpu: Option<Spanned<Percent>>,
-    tasks: Option<Spanned<Whole>>,
-    disk: Option<Spanned<ByteCount>>,
 }
 
 /// Checks all of these files in a version that is being written: `tree` describes it, and its
@@ -294,6 +395,7 @@ impl<'de> Deserialize<'de> for WrittenServer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::quantity::{ByteCount, Percent};
 
     #[test]
     fn a_definition_reads() {
@@ -307,14 +409,27 @@ mod tests {
             cpu = "50%"
             tasks = 64
             disk = "1G"
+            [egress]
+            allow = ["pypi", "API.example.com:8443"]
             [env]
             GREETING = "hello"
+            [sessions]
+            freeze_after = "0s"
+            park_after = "1h"
+            [snapshots]
+            exclude = ["node_modules", "*.o"]
+            policy = "every-turn"
         "#;
         let definition = Definition::parse(text).expect("good");
         assert_eq!(definition.model.as_deref(), Some("claude-sonnet-5"));
         assert_eq!(definition.limits.memory, Some(ByteCount(512 << 20)));
         assert_eq!((definition.limits.tasks, definition.limits.cpu), (Some(64), Some(Percent(50))));
         assert_eq!(definition.env["GREETING"], "hello");
+        assert_eq!(definition.egress.map(|list| list.to_string()).as_deref(), Some("pypi, api.example.com:8443"));
+        let times = IdleTimes { freeze_after: Some(TimeSpan(0)), park_after: Some(TimeSpan(3600)) };
+        assert_eq!(definition.sessions, times);
+        assert_eq!(definition.snapshots.exclude, ["node_modules", "*.o"]);
+        assert_eq!(definition.snapshots.policy, Some(SnapshotPolicy::EveryTurn));
         assert_eq!(Definition::parse("").expect("empty"), Definition::default());
     }
 
@@ -337,7 +452,21 @@ mod tests {
                 "[limits]\nmemory = \"much\"",
                 "ash.toml:2: \"limits.memory\": \"much\" is not a size: write digits with an optional K, M, G or T, such as \"512M\"",
             ),
+            ("[sessions]\npark_after = \"9999d\"", "ash.toml:2: \"sessions.park_after\": 9999d is not between 0s and 3650d"),
+            (
+                "[snapshots]\npolicy = \"often\"",
+                "ash.toml:2: \"snapshots.policy\": unknown variant `often`, expected one of `every-turn`, `idle`, `pause-only`",
+            ),
+            ("[snapshots]\nexclude = [\n\"a\",\n\"\"]", "ash.toml:4: \"snapshots.exclude[1]\": must have 1 to 1000 bytes"),
+            ("[snapshots]\nexclude = [\"a\\tb\"]", "ash.toml:2: \"snapshots.exclude[0]\": must have no control characters"),
+            (
+                "[egress]\nallow = [\n\"pypi\",\n\"https://x\"]",
+                "ash.toml:4: \"egress.allow[1]\": \"https://x\" can not be allowed: write the host alone, without scheme and path, \
+                 such as \"api.example.com:8443\"",
+            ),
+            ("[egress]\ndeny = []", "ash.toml:2: unknown key \"egress.deny\""),
             ("[env]\nA = 1", "ash.toml:2: \"env.A\": invalid type: integer `1`, expected a string"),
+            ("[env]\nhttps_proxy = \"x\"", "ash.toml:1: \"env.https_proxy\": is set by Ash and can not be changed"),
             (
                 "[env]\n\"A B\" = \"1\"",
                 "ash.toml:1: \"env.A B\": must be named by at most 255 letters, digits and \"_\", beginning with no digit",

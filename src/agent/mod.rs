@@ -29,6 +29,7 @@ pub mod digest;
 pub mod entry;
 pub mod error;
 mod export;
+mod files;
 mod folder;
 pub mod manifest;
 pub mod name;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::link::control::is_controlled;
+
 /// Longest name of an agent.
 pub const NAME_MAX: usize = 255;
 /// Longest name of an environment variable.
@@ -59,12 +61,24 @@ impl FromStr for AgentName {
     }
 }
 
-/// Checks that a process can be given these variables.
+/// Checks that a process can be given these variables, and that none of them is Ash's own.
 ///
 /// # Errors
 ///
 /// The first that it can not be given, under `field` and its name, such as `env.NAME`.
 pub fn check_env(field: &str, env: &BTreeMap<String, String>) -> Result<(), FieldError> {
+    check_form(field, env)?;
+    match env.keys().find(|name| is_controlled(name)) {
+        Some(name) => {
+            Err(FieldError { field: format!("{field}.{name}"), reason: "is set by Ash and can not be changed".to_owned() })
+        }
+        None => Ok(()),
+    }
+}
+
+/// Checks only that a process can be given these variables. What an agent was deployed with stays
+/// readable when a name becomes Ash's own; the shim leaves it out.
+pub fn check_form(field: &str, env: &BTreeMap<String, String>) -> Result<(), FieldError> {
     if env.len() > VARIABLES_MAX {
         return Err(FieldError { field: field.to_owned(), reason: format!("must have at most {VARIABLES_MAX} variables") });
     }
@@ -123,6 +137,9 @@ mod tests {
         ] {
             assert_eq!(check_env("env", &env(name, value)).expect_err(name).field, field);
         }
+        assert_eq!(check_form("env", &env("LD_PRELOAD", "x")), Ok(()));
+        let refused = check_env("extraEnv", &env("LD_PRELOAD", "x")).expect_err("Ash's own");
+        assert_eq!(refused.to_string(), "extraEnv.LD_PRELOAD is set by Ash and can not be changed");
         let many = (0..=VARIABLES_MAX).map(|n| (format!("A{n}"), String::new())).collect();
         assert_eq!(check_env("env", &many).expect_err("many").field, "env");
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
+use tokio::sync::Semaphore;
 
 use super::name::check_env;
 use super::{AgentName, ContentError, Digest, Version, Versions, decode_files};
@@ -31,6 +32,32 @@ pub enum AgentError {
     /// The database failed.
     #[error("the database failed")]
     Store(#[from] StoreError),
+    /// Its version is not on this host.
+    #[error("Agent directory not found on disk")]
+    NoFolder,
+    /// No file was named.
+    #[error("File path required")]
+    NoPath,
+    /// No file can have this path.
+    #[error("Invalid file path")]
+    Path,
+    /// A file to write has a path that leads out.
+    #[error("Path \"{0}\" escapes agent directory")]
+    Escapes(String),
+    /// There is no such file.
+    #[error("File not found")]
+    NoFile,
+    /// It is a folder or a link.
+    #[error("Path is not a file")]
+    NotFile,
+    /// It is larger than is sent like this.
+    #[error("File too large ({size} bytes, max {max})")]
+    FileTooLarge {
+        /// Its size.
+        size: u64,
+        /// The most that is sent.
+        max: u64,
+    },
     /// The work on the files was broken off.
     #[error("deploy")]
     Broken(#[from] tokio::task::JoinError),
@@ -50,15 +77,17 @@ pub struct PathRules {
 /// All agents.
 #[derive(Debug, Clone)]
 pub struct Agents {
-    store: Arc<dyn Store>,
-    versions: Arc<Versions>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) versions: Arc<Versions>,
     rules: Arc<PathRules>,
+    /// Who makes a version out of another one goes alone, so that none of two changes is lost.
+    pub(super) changing: Arc<Semaphore>,
 }
 
 impl Agents {
     /// Agents with their rows in `store` and their files in `versions`.
     pub fn new(store: Arc<dyn Store>, versions: Arc<Versions>, rules: PathRules) -> Self {
-        Self { store, versions, rules: Arc::new(rules) }
+        Self { store, versions, rules: Arc::new(rules), changing: Arc::new(Semaphore::new(1)) }
     }
 
     /// Deploys what a JSON body holds: a path of this host, files, or a prompt alone.

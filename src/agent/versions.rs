@@ -7,6 +7,8 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::alphabet;
@@ -45,6 +47,20 @@ pub struct ContentLimits {
 pub struct Versions {
     folder: PathBuf,
     limits: ContentLimits,
+    /// Held while a version takes its name, and while one is taken away from it: a deploy of what is
+    /// being removed finds it as young, or not at all.
+    names: Mutex<()>,
+}
+
+/// A version in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its name.
+    pub digest: Digest,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// When it was deployed, for the last time.
+    pub deployed_at: SystemTime,
 }
 
 /// One version.
@@ -68,7 +84,7 @@ impl Versions {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(ContentError::host("remove", &staging)(error)),
             _ => fs::create_dir_all(&staging).map_err(ContentError::host("make", &staging))?,
         }
-        Ok(Self { folder, limits })
+        Ok(Self { folder, limits, names: Mutex::new(()) })
     }
 
     /// Makes a version of a tar archive. Reads the stream to its end, unless it is refused.
@@ -100,6 +116,25 @@ impl Versions {
         })
     }
 
+    /// Makes a version of an earlier one's files, with these put in or over them, and without those that
+    /// are removed.
+    pub fn deploy_changed(
+        &self,
+        previous: &Digest,
+        files: &[(String, Vec<u8>)],
+        removed: &[String],
+    ) -> Result<Version, ContentError> {
+        let previous = self.get(previous).ok_or(ContentError::NoVersion(*previous))?;
+        self.deploy(|staging| {
+            let mut but: Vec<&str> = removed.iter().map(String::as_str).collect();
+            for (index, (path, content)) in files.iter().enumerate() {
+                put(staging, path, content).map_err(|error| with_field(error, || format!("files[{index}].path")))?;
+                but.push(path);
+            }
+            export::copy(&previous.root, staging, &but)
+        })
+    }
+
     /// The version of this digest, if it is here.
     pub fn get(&self, digest: &Digest) -> Option<Version> {
         let root = self.path_of(digest);
@@ -109,6 +144,36 @@ impl Versions {
     /// The folder of this version, whether or not it is here.
     pub fn path_of(&self, digest: &Digest) -> PathBuf {
         self.folder.join(digest.hex())
+    }
+
+    /// All versions, in no order.
+    pub fn list(&self) -> Result<Vec<Found>, ContentError> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.folder).map_err(ContentError::host("list", &self.folder))? {
+            let name = entry.map_err(ContentError::host("list", &self.folder))?.file_name();
+            // Others are not ours.
+            let Some(digest) = name.to_str().and_then(|name| format!("sha256:{name}").parse::<Digest>().ok()) else { continue };
+            let root = self.path_of(&digest);
+            // One that can not be read takes nothing from the others.
+            let bytes = Version { root: root.clone(), digest }.list().map_or(0, |files| files.iter().map(|file| file.size).sum());
+            let modified = fs::metadata(&root).and_then(|metadata| metadata.modified());
+            found.push(Found { digest, bytes, deployed_at: modified.map_err(ContentError::host("read", &root))? });
+        }
+        Ok(found)
+    }
+
+    /// Removes a version that was deployed before this time. The caller makes sure that nothing needs
+    /// it, but for what was deployed since. Says whether it is gone.
+    pub fn remove_older(&self, digest: &Digest, age: Duration) -> Result<bool, ContentError> {
+        let root = self.path_of(digest);
+        let _names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        match fs::metadata(&root).and_then(|metadata| metadata.modified()) {
+            // A clock that went back makes it young.
+            Ok(modified) if modified.elapsed().is_ok_and(|elapsed| elapsed >= age) => self.remove(digest).map(|()| true),
+            Ok(_) => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(error) => Err(ContentError::host("read", root)(error)),
+        }
     }
 
     /// Removes a version, if it is here. The caller makes sure that nothing needs it.
@@ -128,7 +193,13 @@ impl Versions {
         fill(&mut staging)?;
         let digest = staging.seal()?;
         let root = self.path_of(&digest);
-        staging.publish(&root)?;
+        {
+            let _names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+            staging.publish(&root)?;
+            // One that was there already is as young as a new one.
+            let touched = fs::File::open(&root).and_then(|folder| folder.set_modified(SystemTime::now()));
+            touched.map_err(ContentError::host("read", &root))?;
+        }
         Ok(Version { root, digest })
     }
 }

@@ -8,7 +8,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ash-init: {}", ash::report::chain(&error));
-            ExitCode::FAILURE
+            ExitCode::from(error.code())
         }
     }
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use ash::config::Sources;
 use ash::daemon::{DEFAULT_CONTROL, DEFAULT_DATA, DirectOptions, Options, run};
+use ash::sandbox::walls::BWRAP;
 use clap::Parser;
 
 /// Exit status for a wrong configuration (`EX_CONFIG` of sysexits.h); the unit does not restart then.
@@ -35,6 +36,9 @@ struct Arguments {
     /// With --dev: folder of the files that become /etc in sandboxes
     #[arg(long, value_name = "DIR", requires = "dev", default_value = "/usr/share/ash/etc")]
     etc: PathBuf,
+    /// With --dev: bubblewrap
+    #[arg(long, value_name = "PATH", requires = "dev", default_value = BWRAP)]
+    bwrap: PathBuf,
 }
 
 fn main() -> ExitCode {
@@ -61,6 +65,7 @@ fn options(arguments: Arguments) -> Options {
         shim: arguments.shim.unwrap_or_else(|| beside("ash-shim")),
         init: arguments.init.unwrap_or_else(|| beside("ash-init")),
         etc: arguments.etc,
+        bwrap: arguments.bwrap,
     });
     let default_control = if arguments.dev { arguments.data.join("ash.sock") } else { DEFAULT_CONTROL.into() };
     Options {

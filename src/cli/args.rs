@@ -1,13 +1,23 @@
 //! The command line as a tree. Help, manual pages and completions are made from it.
 
+mod egress;
+mod limits;
+mod session;
+mod workspace;
+
 use std::path::PathBuf;
 
 use clap::builder::Styles;
 use clap::builder::styling::{AnsiColor, Effects};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
-use crate::wire::session::Status;
-use crate::wire::{KeyId, SessionId};
+pub use self::egress::SessionEgress;
+pub use self::limits::{LimitArgs, SessionLimits, Top, TopSort};
+pub use self::session::{SessionCommand, SessionCreate, SessionEvents, SessionList, SessionSend, SessionShow};
+pub use self::workspace::{Exec, FilesCommand};
+use crate::wire::credential::CredentialType;
+use crate::wire::session::{PermissionMode, Status};
+use crate::wire::{CredentialId, KeyId, PermissionId, SessionId, TurnId};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().effects(Effects::BOLD))
@@ -72,22 +82,73 @@ pub enum Command {
     /// With a prompt, or with one on standard input, prints the answer on standard output and ends.
     /// On a terminal without a prompt it is a conversation: Ctrl-C interrupts the agent's turn,
     /// Ctrl-D leaves. The session stays, and --session or --last continues it.
+    ///
+    /// Where the session's permission mode asks, a terminal shows what the agent wants to do, and
+    /// takes the answer. Elsewhere the request is named on standard error, and the turn waits for
+    /// "ashctl permission".
     Chat(Chat),
+    /// Run a command in the workspace of a session
+    ///
+    /// It runs in the session's sandbox, beside the agent and with what its tools have: the same user, files,
+    /// variables and network. Its output comes as it is written, standard input is passed on unless that is
+    /// a terminal, and its exit code is that of ashctl; 124 says that its time was over, 128 and more that a
+    /// signal ended it. A session that is frozen or parked is brought back first. Whatever interrupts ashctl
+    /// ends the command as well.
+    ///
+    /// One argument after "--" is a command of the shell; of more, each is passed on as it is.
+    Exec(Exec),
+    /// Files of the workspace of a session
+    ///
+    /// They are read and written in the session's sandbox, and read from its newest snapshot where there is
+    /// no sandbox. For whole workspaces there are "ashctl session download" and "upload".
+    #[command(subcommand, arg_required_else_help = true)]
+    Files(FilesCommand),
     /// Sessions: conversations with an agent
     #[command(subcommand, arg_required_else_help = true)]
-    Session(SessionCommand),
+    Session(Box<SessionCommand>),
+    /// Turns: messages and what became of them
+    #[command(subcommand, arg_required_else_help = true)]
+    Turn(TurnCommand),
+    /// Requests of agents for permission, and their questions
+    #[command(subcommand, arg_required_else_help = true)]
+    Permission(PermissionCommand),
     /// Agents: folders that were deployed
     #[command(subcommand, arg_required_else_help = true)]
     Agent(AgentCommand),
     /// Show how the daemon is doing, and its sessions
     Status,
+    /// Show what sessions take of the host, live
+    ///
+    /// Sessions whose sandbox has processes, the largest first. On a terminal it is shown again and again
+    /// until Ctrl-C; elsewhere, and with --once, it is printed once. Tokens and dollars are of turns that
+    /// are over.
+    Top(Top),
     /// Show the journal of Ash, or of one session
     ///
     /// Runs journalctl(1) on this host: the daemon and the launcher, or everything that belongs to
-    /// one session, its sandbox included.
+    /// one session, its sandbox included. Each line ends with the fields that say what it is about:
+    /// session, agent, error. --output json prints the journal's own entries.
     Logs(Logs),
+    /// Show what confines a session, and what does not
+    ///
+    /// One line for each wall: "ok", "weak" or "off", and a sentence. Of a sandbox that has processes it
+    /// is what they say, of another one what it would be made with.
+    Security(Security),
     /// Check that this host has what Ash needs, and say what mends what is missing
     Doctor,
+    /// Remove what is not needed any more
+    ///
+    /// Ended sessions after their time, snapshots beyond their bound, versions of agents that nobody
+    /// runs, as the section "retention" of ash.toml(5) says, and files of which nobody knows. The
+    /// daemon does it by itself every hour. Only those who may use the control socket may ask for it.
+    Gc {
+        /// Only show what would be removed
+        #[arg(long, short = 'n')]
+        dry_run: bool,
+    },
+    /// Credentials: secrets that are kept for sessions
+    #[command(subcommand, arg_required_else_help = true)]
+    Credential(CredentialCommand),
     /// API keys, with which programs call Ash over the network
     #[command(subcommand, arg_required_else_help = true)]
     Key(KeyCommand),
@@ -134,6 +195,9 @@ pub struct Chat {
     /// The model that answers [default: the agent's]
     #[arg(long, short)]
     pub model: Option<String>,
+    /// What the new session's agent may do without being allowed to
+    #[arg(long, value_name = "MODE", value_parser = mode_parser(), hide_possible_values = true, conflicts_with_all = ["session", "last"], long_help = MODES)]
+    pub permission_mode: Option<PermissionMode>,
     /// End the session afterwards
     #[arg(long)]
     pub end: bool,
@@ -142,86 +206,113 @@ pub struct Chat {
     pub raw: bool,
 }
 
+#[derive(Debug, Args)]
+#[expect(missing_docs, reason = "the fields' comments are the help texts")]
+pub struct Security {
+    /// The session
+    pub id: SessionId,
+    /// Fail unless it is confined so
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    pub require: Option<Required>,
+}
+
+/// How much a session has to be confined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Required {
+    /// By every wall
+    Strict,
+}
+
+/// How hosts are written.
+const HOSTS: &str = "A host that may be reached, beside the others and in the place of the list so far: a name, \
+\"*.example.com\" for all names below one, \"*\" for all names, an address, or a preset (crates, debian, github, \
+npm, pypi). Without a port, 80 and 443. Can be given more than once, or several with commas between them.";
+
 #[derive(Debug, Subcommand)]
 #[expect(missing_docs, reason = "the variants' comments are the help texts")]
-pub enum SessionCommand {
-    /// Start a session and print its id
-    Create(SessionCreate),
-    /// List sessions, newest first
+pub enum TurnCommand {
+    /// List the turns of a session, oldest first
     #[command(visible_alias = "ls")]
-    List(SessionList),
-    /// Show a session
-    Show(SessionShow),
-    /// Send one message and print the answer
-    Send(SessionSend),
-    /// End sessions for good
-    End {
-        /// The sessions
-        #[arg(required = true, value_name = "ID")]
-        ids: Vec<SessionId>,
+    List {
+        /// The session
+        session: SessionId,
+        /// In this state only
+        #[arg(long, short, value_parser = ["queued", "running", "completed", "failed", "interrupted", "cancelled"])]
+        state: Option<String>,
+    },
+    /// Show a turn: its state, its times and what it took
+    Show {
+        /// The session
+        session: SessionId,
+        /// The turn
+        turn: TurnId,
+    },
+    /// Take a turn from the queue, or interrupt it
+    Cancel {
+        /// The session
+        session: SessionId,
+        /// The turn
+        turn: TurnId,
+    },
+    /// Interrupt the turn that is running
+    Interrupt {
+        /// The session
+        session: SessionId,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+#[expect(missing_docs, reason = "the variants' comments are the help texts")]
+pub enum PermissionCommand {
+    /// List what waits for an answer, oldest first
+    #[command(visible_alias = "ls")]
+    List {
+        /// The session
+        session: SessionId,
+        /// What was answered too
+        #[arg(long, short)]
+        all: bool,
+    },
+    /// Show a request whole
+    Show {
+        /// The session
+        session: SessionId,
+        /// The request
+        id: PermissionId,
+    },
+    /// Allow it, or answer a question
+    Allow(PermissionAllow),
+    /// Deny it; the agent goes on without
+    Deny {
+        /// The session
+        session: SessionId,
+        /// The request
+        id: PermissionId,
+        /// What the agent is told
+        #[arg(long, short, value_name = "TEXT")]
+        message: Option<String>,
+        /// End the turn too
+        #[arg(long)]
+        interrupt: bool,
     },
 }
 
 #[derive(Debug, Args)]
 #[expect(missing_docs, reason = "the fields' comments are the help texts")]
-pub struct SessionCreate {
-    /// The agent
-    pub agent: String,
-    /// The model that answers [default: the agent's]
-    #[arg(long, short)]
-    pub model: Option<String>,
-    /// A variable for this session, before those of the agent; without a value it is taken from here
-    #[arg(long, short, value_name = "NAME[=VALUE]")]
-    pub env: Vec<String>,
-    /// Text that takes the place of the agent's CLAUDE.md
-    #[arg(long, value_name = "TEXT")]
-    pub system_prompt: Option<String>,
-}
-
-#[derive(Debug, Args)]
-#[expect(missing_docs, reason = "the fields' comments are the help texts")]
-pub struct SessionList {
-    /// Of this agent only
-    #[arg(long, short)]
-    pub agent: Option<String>,
-    /// With this status only
-    #[arg(long, short, value_parser = status_parser())]
-    pub status: Option<Status>,
-    /// At most so many
-    #[arg(long, short = 'n', default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub limit: u32,
-    /// Without the first so many
-    #[arg(long, default_value_t = 0)]
-    pub offset: u32,
-}
-
-#[derive(Debug, Args)]
-#[expect(missing_docs, reason = "the fields' comments are the help texts")]
-pub struct SessionShow {
+pub struct PermissionAllow {
     /// The session
-    pub id: SessionId,
-    /// What was said, instead
-    #[arg(long, short, conflicts_with = "events")]
-    pub messages: bool,
-    /// What happened, instead
-    #[arg(long, short)]
-    pub events: bool,
-}
-
-#[derive(Debug, Args)]
-#[expect(missing_docs, reason = "the fields' comments are the help texts")]
-pub struct SessionSend {
-    /// The session
-    pub id: SessionId,
-    /// What to say; "-" or nothing reads it from standard input
-    #[arg(value_name = "PROMPT")]
-    pub prompt: Vec<String>,
-    /// The model that answers this message [default: the session's]
-    #[arg(long, short)]
-    pub model: Option<String>,
-    /// Print the stream of events as it comes
-    #[arg(long)]
-    pub raw: bool,
+    pub session: SessionId,
+    /// The request
+    pub id: PermissionId,
+    /// For the rest of the session: everything that the request's rules cover
+    #[arg(long = "session", short = 's')]
+    pub for_session: bool,
+    /// What the tool gets in place of what it asked with: JSON, or @FILE
+    #[arg(long, short, value_name = "JSON", conflicts_with = "answer")]
+    pub input: Option<String>,
+    /// The answer to a question
+    #[arg(long, short, value_name = "QUESTION=TEXT")]
+    pub answer: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -281,6 +372,56 @@ pub enum KeyCommand {
     },
 }
 
+#[derive(Debug, Subcommand)]
+#[expect(missing_docs, reason = "the variants' comments are the help texts")]
+pub enum CredentialCommand {
+    /// Keep a secret from standard input, and print the id under which sessions are given it
+    ///
+    /// The key of the model API (anthropic) never enters a sandbox. Those of other types are in the
+    /// environment of what runs inside: OPENAI_API_KEY (openai) or ASH_CUSTOM_API_KEY (custom).
+    Create {
+        /// What it is for: anthropic, openai, custom or bedrock
+        #[arg(value_name = "TYPE")]
+        kind: CredentialType,
+        /// What to call it
+        #[arg(long, short)]
+        label: Option<String>,
+    },
+    /// List credentials, without their secrets
+    #[command(visible_alias = "ls")]
+    List,
+    /// Change a credential
+    #[command(group = clap::ArgGroup::new("change").required(true).multiple(true))]
+    Update {
+        /// The id that "ashctl credential list" shows
+        id: CredentialId,
+        /// What to call it
+        #[arg(long, short, group = "change")]
+        label: Option<String>,
+        /// Read another secret from standard input; sandboxes that start from then on are given it
+        #[arg(long, group = "change")]
+        key: bool,
+    },
+    /// Forget credentials
+    ///
+    /// Sandboxes that run keep what they were given. Sessions that name it do not start again before
+    /// they are given another one.
+    Delete {
+        /// The ids that "ashctl credential list" shows
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<CredentialId>,
+    },
+    /// Make a new master key, and seal all credentials under it
+    ///
+    /// As root, on the host of the daemon, which is restarted. Sandboxes do not notice. If it breaks
+    /// off, run it again.
+    RotateMaster {
+        /// The file of the master key
+        #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath, default_value = "/etc/ash/credentials/master_key")]
+        file: PathBuf,
+    },
+}
+
 #[derive(Debug, Args)]
 #[expect(missing_docs, reason = "the fields' comments are the help texts")]
 pub struct Completion {
@@ -315,6 +456,33 @@ fn status_parser() -> impl clap::builder::TypedValueParser<Value = Status> {
         .map(|word| ALL.into_iter().find(|status| status.as_str() == word).unwrap_or(Status::Unknown))
 }
 
+const MODES: &str = "\
+What the agent may do without being allowed to
+
+bypassPermissions:  everything; the sandbox is the limit [default]
+permissionsByAgent: what its own settings allow; nobody is asked about the rest
+default:            what the runtime allows; nobody is asked about the rest
+ask:                what the runtime allows; you are asked about the rest
+acceptEdits:        the same, and edits of files in the workspace
+plan:               nothing but making a plan, which you are asked to accept";
+
+/// Reads the modes as on the wire, and as options are written otherwise: `accept-edits`.
+fn mode_parser() -> impl clap::builder::TypedValueParser<Value = PermissionMode> {
+    use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser as _};
+    const ALL: [(&str, &str, PermissionMode); 6] = [
+        ("bypassPermissions", "bypass-permissions", PermissionMode::BypassPermissions),
+        ("permissionsByAgent", "permissions-by-agent", PermissionMode::PermissionsByAgent),
+        ("default", "default", PermissionMode::Default),
+        ("ask", "ask", PermissionMode::Ask),
+        ("acceptEdits", "accept-edits", PermissionMode::AcceptEdits),
+        ("plan", "plan", PermissionMode::Plan),
+    ];
+    PossibleValuesParser::new(ALL.map(|(wire, other, _)| PossibleValue::new(wire).alias(other))).try_map(|word| {
+        let found = ALL.into_iter().find(|(wire, other, _)| [*wire, *other].contains(&word.as_str()));
+        found.map(|(.., mode)| mode).ok_or("is no permission mode")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -345,15 +513,35 @@ mod tests {
             format!("ashctl session show {id} --messages"),
             format!("ashctl session send {id} hi"),
             format!("ashctl session end {id} {id}"),
+            format!("ashctl session pause {id}"),
+            format!("ashctl session stop {id} {id}"),
+            format!("ashctl session resume {id}"),
+            format!("ashctl session fork {id} --at 12"),
+            format!("ashctl session rewind {id} --to 12 --interrupt"),
+            format!("ashctl session snapshots {id} --take"),
             "ashctl agent list -o json".to_owned(),
             "ashctl agent delete hello -y".to_owned(),
             "ashctl --server http://host:1 --api-key k status".to_owned(),
             "ashctl logs -f -n 20".to_owned(),
             format!("ashctl logs {id}"),
             "ashctl doctor".to_owned(),
+            "ashctl gc".to_owned(),
+            "ashctl gc --dry-run".to_owned(),
             "ashctl key create --label ci".to_owned(),
             format!("ashctl key revoke {id}"),
             "ashctl completion zsh".to_owned(),
+            "ashctl chat hello --permission-mode acceptEdits".to_owned(),
+            "ashctl session create hello --permission-mode accept-edits".to_owned(),
+            format!("ashctl session events {id} -f --after 3 --types done,error --no-deltas"),
+            format!("ashctl turn list {id} --state queued"),
+            format!("ashctl turn show {id} {id}"),
+            format!("ashctl turn cancel {id} {id}"),
+            format!("ashctl turn interrupt {id}"),
+            format!("ashctl permission ls {id} --all"),
+            format!("ashctl permission show {id} {id}"),
+            format!("ashctl permission allow {id} {id} --session"),
+            format!("ashctl permission allow {id} {id} --answer Which?=blue --answer Where?=here"),
+            format!("ashctl permission deny {id} {id} -m no --interrupt"),
         ] {
             assert!(parse(&line).is_ok(), "{line}");
         }
@@ -372,6 +560,10 @@ mod tests {
             ("ashctl logs _UID=0", ErrorKind::ValueValidation),
             ("ashctl completion tcsh", ErrorKind::InvalidValue),
             ("ashctl key revoke ../..", ErrorKind::ValueValidation),
+            ("ashctl chat hello --permission-mode maybe", ErrorKind::InvalidValue),
+            ("ashctl chat --last --permission-mode ask", ErrorKind::ArgumentConflict),
+            ("ashctl turn list 0198c0de-0000-7000-8000-000000000001 --state over", ErrorKind::InvalidValue),
+            ("ashctl session events 0198c0de-0000-7000-8000-000000000001 --after=-1", ErrorKind::ValueValidation),
         ] {
             assert_eq!(parse(line).err(), Some(kind), "{line}");
         }

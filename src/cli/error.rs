@@ -22,6 +22,16 @@ pub enum CliError {
     /// Standard input can not be read.
     #[error("can not read standard input")]
     Input(#[source] io::Error),
+    /// A file can not be read or written.
+    #[error("can not {step} {path}", path = .path.display())]
+    File {
+        /// What was tried.
+        step: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// Arguments that do not fit together, beyond what the parser of the command line sees.
     #[error("{problem}")]
     Usage {
@@ -57,6 +67,23 @@ pub enum CliError {
         /// Why.
         cause: Option<String>,
     },
+    /// Another program did not do its work, and has said why.
+    #[error("{program} failed ({status})")]
+    Program {
+        /// The program.
+        program: &'static str,
+        /// How it ended.
+        status: std::process::ExitStatus,
+    },
+    /// A command in a session ended so; it has said why.
+    #[error("the command ended with exit code {0}")]
+    Command(u8),
+    /// A command in a session was not seen to its end.
+    #[error("{0}")]
+    Exec(String),
+    /// Some files were not written; it has been said which.
+    #[error("{0} not written")]
+    Files(String),
     /// The user pressed Ctrl-C.
     #[error("interrupted")]
     Interrupted,
@@ -71,7 +98,7 @@ pub enum CliError {
         /// Why not.
         source: io::Error,
     },
-    /// A check of `doctor` failed; it has been shown.
+    /// A check of `doctor` or `security` failed; it has been shown.
     #[error("{0}")]
     Unwell(String),
 }
@@ -89,6 +116,7 @@ impl CliError {
             Self::Usage { hint, .. } | Self::Folder { hint, .. } => hint.clone(),
             Self::Archive(error) => error.hint(),
             Self::NoSession => Some("start one: ashctl chat AGENT".into()),
+            Self::Turn { cause: Some(cause), .. } => model_key_hint(cause).map(str::to_owned),
             Self::Run { program: "journalctl", .. } => Some("ashctl logs needs the journal of systemd".into()),
             _ => None,
         }
@@ -105,25 +133,42 @@ impl CliError {
             Self::Interrupted => Exit::Interrupted,
             Self::Output(_)
             | Self::Input(_)
+            | Self::File { .. }
             | Self::Archive(_)
             | Self::Turn { .. }
             | Self::Declined
             | Self::Run { .. }
+            | Self::Program { .. }
+            | Self::Command(_)
+            | Self::Exec(_)
+            | Self::Files(_)
             | Self::Unwell(_) => Exit::Failed,
         }
     }
 
+    /// The number with which the program ends.
+    pub fn code(&self) -> u8 {
+        if let Self::Command(code) = self { *code } else { self.exit().code() }
+    }
+
     /// Whether the user knows already, so that nothing is to be said.
     pub fn is_quiet(&self) -> bool {
-        matches!(self.exit(), Exit::OutputClosed | Exit::Interrupted)
+        matches!(self, Self::Command(_)) || matches!(self.exit(), Exit::OutputClosed | Exit::Interrupted)
     }
+}
+
+/// The next step where a turn failed, as `cause` tells, because the model takes no key from here.
+pub(super) fn model_key_hint(cause: &str) -> Option<&'static str> {
+    let words = ["Invalid API key", "Not logged in", "authentication"];
+    let refused = words.iter().any(|word| cause.contains(word))
+        // The status, and no other number that has it in it.
+        || cause.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == "401");
+    refused.then_some("the model's key is missing or not a good one: ashctl doctor, on the host of the daemon, says what to do")
 }
 
 fn client_exit(error: &ClientError) -> Exit {
     match error {
-        ClientError::Connect { .. } | ClientError::Broken { .. } | ClientError::Silent { .. } | ClientError::Cut => {
-            Exit::NoConnection
-        }
+        ClientError::Connect { .. } | ClientError::Broken { .. } | ClientError::Silent { .. } => Exit::NoConnection,
         ClientError::Problem(problem) => match problem.status_code {
             401 | 403 => Exit::Denied,
             404 => Exit::NotFound,
@@ -164,6 +209,21 @@ mod tests {
             (503, Exit::Unavailable),
         ] {
             assert_eq!(problem(status).exit(), exit, "{status}");
+        }
+    }
+
+    #[test]
+    fn refused_model_keys_are_told_from_other_failures() {
+        for (cause, hinted) in [
+            ("API Error: 401 {\"type\":\"error\"}", true),
+            ("Invalid API key · Fix external API key", true),
+            ("Not logged in · Please run /login", true),
+            ("authentication_error: invalid x-api-key", true),
+            ("the model endpoint answered 529: overloaded", false),
+            ("line 1401 is too long", false),
+        ] {
+            let error = CliError::Turn { state: "failed".into(), cause: Some(cause.into()) };
+            assert_eq!(error.hint().is_some(), hinted, "{cause}");
         }
     }
 

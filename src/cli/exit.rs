@@ -8,7 +8,7 @@ use std::process::ExitCode;
 pub enum Exit {
     /// Done.
     Ok = 0,
-    /// The server refused or failed, the turn failed, or a check of `doctor` failed.
+    /// The server refused or failed, the turn failed, or a check of `doctor` or `security` failed.
     Failed = 1,
     /// The command line, a file named on it or the environment is wrong; nothing was sent.
     Usage = 2,
@@ -30,7 +30,10 @@ impl Exit {
     /// Every code with its meaning, for manual pages.
     pub const TABLE: &[(Self, &str)] = &[
         (Self::Ok, "Success."),
-        (Self::Failed, "The server refused or failed, the turn failed, or a check of \"ashctl doctor\" failed."),
+        (
+            Self::Failed,
+            "The server refused or failed, the turn failed, or a check of \"ashctl doctor\" or \"ashctl security\" failed.",
+        ),
         (Self::Usage, "The command line, a file that it names or the environment is wrong. Nothing was sent."),
         (Self::NoConnection, "There is no connection to the server, or it broke."),
         (Self::NotFound, "There is no such agent, session or API key."),

@@ -5,12 +5,14 @@
 //! | [`args`] | the tree of commands, from which help, manual pages and completions are made |
 //! | [`cmd`] | one file for each command |
 //! | [`output`] | results on standard output, talk on standard error |
+//! | `bill` | what turns took, in units that people read |
 //! | [`error`], [`exit`] | what failed, the next step, the exit code |
 //!
 //! A command parses its arguments, calls [`crate::client`] and prints. It holds no state between
 //! calls, and changes nothing on the host.
 
 pub mod args;
+mod bill;
 pub mod cmd;
 pub mod error;
 pub mod exit;
@@ -78,5 +80,5 @@ fn report_failure(output: &mut Output, error: &CliError) -> ExitCode {
             output.say(format_args!("{GREEN}hint:{GREEN:#}  {hint}"));
         }
     }
-    error.exit().into()
+    error.code().into()
 }

@@ -80,9 +80,6 @@ pub enum ClientError {
         /// Why.
         source: TooLong,
     },
-    /// The stream broke, and could not be taken up again.
-    #[error("the stream ended before the turn did")]
-    Cut,
 }
 
 /// Why there is no connection.
@@ -157,7 +154,6 @@ impl ClientError {
             Self::Decode { .. } => Some("client and daemon may be of different versions: ashctl --version, ashctl status".into()),
             Self::Key => Some("a key looks like ash_ and 43 letters; make one on the server: ashctl key create".into()),
             Self::Roots(_) => Some("sudo apt install ca-certificates, or name a file: SSL_CERT_FILE=/path/to/ca.pem".into()),
-            Self::Cut => Some("see how it ended: ashctl session show ID --messages".into()),
             Self::Encode(_) | Self::Path(_) | Self::Stream { .. } => None,
         }
     }
@@ -190,6 +186,9 @@ fn problem_hint(problem: &Problem) -> Option<String> {
         404 if problem.error.starts_with("Agent") => "see what is deployed: ashctl agent list",
         404 if problem.error.starts_with("Session") => "see what there is: ashctl session list",
         404 if problem.error.starts_with("API key") => "see what there is: ashctl key list",
+        404 if problem.error.starts_with("Turn") => "see what there is: ashctl turn list SESSION",
+        404 if problem.error.starts_with("Permission request") => "see what there is: ashctl permission list SESSION --all",
+        409 if problem.error.starts_with("The permission request") => "see what came of it: ashctl permission list SESSION --all",
         410 => "start a new session: ashctl chat AGENT",
         // The contract's words for a message to a session that takes none.
         400 if problem.error == "Session is ended" => "start a new session: ashctl chat AGENT",

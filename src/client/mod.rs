@@ -4,14 +4,19 @@
 //! | --- | --- |
 //! | [`connect`] | where the daemon is; connections to it |
 //! | [`sse`] | server-sent events from bytes |
-//! | [`stream`] | the stream of a turn, taken up again when its connection breaks |
+//! | [`stream`] | the stream of a turn or a session, taken up again when its connection breaks |
+//! | [`exec`] | commands in the workspace of a session |
+//! | `file` | files of the workspace of a session |
 //! | [`error`] | what can go wrong, and the hint that helps |
 //!
 //! A [`Client`] is cheap to clone and holds no state but its connections. It never repeats a
-//! request by itself, except to go on reading a stream.
+//! request by itself, except to go on reading a stream; a message has a key by which the daemon
+//! knows it again.
 
 pub mod connect;
 pub mod error;
+pub mod exec;
+mod file;
 pub mod sse;
 pub mod stream;
 
@@ -19,7 +24,7 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -27,14 +32,24 @@ use serde::de::DeserializeOwned;
 pub use self::connect::{Body, Server, ServerError};
 pub use self::error::ClientError;
 use self::error::ConnectCause;
-pub use self::stream::TurnStream;
+pub use self::file::NewFile;
+pub use self::stream::EventStream;
 use crate::wire::agent::{AgentBody, AgentList, AgentPatch, DeployBody};
+use crate::wire::credential::{ChangeCredential, CreateCredential, CredentialBody, CredentialList, Resealed};
+use crate::wire::egress::{Egress, EgressBody};
+use crate::wire::gc::{GcBody, GcReport};
 use crate::wire::health::{Checks, Health};
 use crate::wire::key::{CreateKey, CreatedKey, KeyList};
+use crate::wire::limits::LimitsBody;
 use crate::wire::message::MessageBody;
+use crate::wire::permission::{PermissionAnswer, PermissionBody, PermissionList};
 use crate::wire::problem::Problem;
+use crate::wire::resources::ResourcesList;
+use crate::wire::security::SecurityBody;
 use crate::wire::session::{CreateSession, EventList, InterruptBody, MessageList, SessionBody, SessionList, Status};
-use crate::wire::{KeyId, SessionId, TurnId};
+use crate::wire::snapshot::{ForkSession, RewindSession, SnapshotBody, SnapshotList, UploadedBody};
+use crate::wire::turn::{TurnBody, TurnList};
+use crate::wire::{CredentialId, KeyId, PermissionId, SessionId, TurnId};
 
 /// Longest answer that is read whole.
 const MAX_ANSWER_BYTES: usize = 256 << 20;
@@ -83,6 +98,23 @@ pub struct Page {
     pub limit: Option<u32>,
 }
 
+/// Which events of a session's log to follow. The default is all, from the first.
+#[derive(Debug, Clone)]
+pub struct LogQuery {
+    /// Those after this id.
+    pub after: i64,
+    /// Token deltas and partial messages too.
+    pub partials: bool,
+    /// Only those with frames of these names; all if it is empty.
+    pub types: Vec<String>,
+}
+
+impl Default for LogQuery {
+    fn default() -> Self {
+        Self { after: 0, partials: true, types: Vec::new() }
+    }
+}
+
 /// Speaks to one daemon.
 #[derive(Clone)]
 pub struct Client {
@@ -123,6 +155,14 @@ impl Client {
     /// [`ClientError::Foreign`] and [`ClientError::Decode`] if the answer makes no sense.
     pub async fn health(&self) -> Result<Answer<Health>, ClientError> {
         self.get("/health").await
+    }
+
+    /// `POST /api/gc`: removes what is not needed any more. Only on a control socket.
+    ///
+    /// # Errors
+    /// See [`Self::health`].
+    pub async fn gc(&self, dry_run: bool) -> Result<Answer<GcReport>, ClientError> {
+        self.send(Method::POST, "/api/gc", &GcBody { dry_run }).await
     }
 
     /// `GET /api/doctor`: the daemon's own checks.
@@ -220,19 +260,171 @@ impl Client {
         self.call(Method::DELETE, &format!("/api/sessions/{id}"), None).await
     }
 
-    /// `POST /api/sessions/{id}/messages`: begins a turn and follows it.
+    /// `POST /api/sessions/{id}/pause`.
     ///
     /// # Errors
     /// See [`Self::health`].
-    pub async fn send_message(&self, id: SessionId, body: &MessageBody) -> Result<TurnStream, ClientError> {
-        let content = serde_json::to_vec(body).map_err(ClientError::Encode)?;
-        let path = format!("/api/sessions/{id}/messages");
-        let answer = self.answer(Method::POST, &path, Some((JSON, connect::whole(content)))).await?;
-        Ok(TurnStream::new(self.clone(), id, body.options.include_partial_messages, answer.into_body()))
+    pub async fn pause_session(&self, id: SessionId) -> Result<Answer<SessionBody>, ClientError> {
+        self.call(Method::POST, &format!("/api/sessions/{id}/pause"), None).await
     }
 
-    /// `GET /api/sessions/{id}/stream`: the frames of a turn after `after`.
-    pub(in crate::client) async fn open_stream(
+    /// `POST /api/sessions/{id}/stop`.
+    ///
+    /// # Errors
+    /// See [`Self::health`].
+    pub async fn stop_session(&self, id: SessionId) -> Result<Answer<SessionBody>, ClientError> {
+        self.call(Method::POST, &format!("/api/sessions/{id}/stop"), None).await
+    }
+
+    /// `POST /api/sessions/{id}/resume`.
+    ///
+    /// # Errors
+    /// See [`Self::health`].
+    pub async fn resume_session(&self, id: SessionId) -> Result<Answer<SessionBody>, ClientError> {
+        self.call(Method::POST, &format!("/api/sessions/{id}/resume"), None).await
+    }
+
+    /// `POST /api/sessions/{id}/fork`.
+    ///
+    /// # Errors
+    /// See [`Self::health`].
+    pub async fn fork_session(&self, id: SessionId, body: &ForkSession) -> Result<Answer<SessionBody>, ClientError> {
+        self.send(Method::POST, &format!("/api/sessions/{id}/fork"), body).await
+    }
+
+    /// `POST /api/sessions/{id}/rewind`.
+    ///
+    /// # Errors
+    /// See [`Self::health`].
+    pub async fn rewind_session(&self, id: SessionId, body: &RewindSession) -> Result<Answer<SessionBody>, ClientError> {
+        self.send(Method::POST, &format!("/api/sessions/{id}/rewind"), body).await
+    }
+
+    /// `GET /api/sessions/{id}/egress`.
+    ///
+    /// # Errors
+    /// See [`Self::health`].
+    pub async fn egress(&self, id: SessionId) -> Result<Answer<EgressBody>, ClientError> {
+        self.get(&format!("/api/sessions/{id}/egress")).await
+    }
+
+    /// `PATCH /api/sessions/{id}/egress`.
+    ///
+    /// # Errors
+    /// See [`Self::health`].
+    pub async fn change_egress(&self, id: SessionId, body: &Egress) -> Result<Answer<EgressBody>, ClientError> {
+        self.send(Method::PATCH, &format!("/api/sessions/{id}/egress"), body).await
+    }
+
+    /// `GET /api/sessions/{id}/security`.
+    ///
+    /// # Errors
+    /// See [`Self::health`].
+    pub async fn security(&self, id: SessionId) -> Result<Answer<SecurityBody>, ClientError> {
+        self.get(&format!("/api/sessions/{id}/security")).await
+    }
+
+    /// `GET /api/resources`.
+    ///
+    /// # Errors
+    /// See [`Self::health`].
+    pub async fn resources(&self) -> Result<Answer<ResourcesList>, ClientError> {
+        self.get("/api/resources").await
+    }
+
+    /// `GET /api/sessions/{id}/limits`.
+    ///
+    /// # Errors
+    /// See [`Self::health`].
+    pub async fn limits(&self, id: SessionId) -> Result<Answer<LimitsBody>, ClientError> {
+        self.get(&format!("/api/sessions/{id}/limits")).await
+    }
+
+    /// `PATCH /api/sessions/{id}/limits`: the fields that change, of which `null` takes one back.
+    ///
+    /// # Errors
+    /// See [`Self::health`].
+    pub async fn change_limits(
+        &self,
+        id: SessionId,
+        change: &serde_json::Map<String, serde_json::Value>,
+    ) -> Result<Answer<LimitsBody>, ClientError> {
+        self.send(Method::PATCH, &format!("/api/sessions/{id}/limits"), change).await
+    }
+
+    /// `GET /api/sessions/{id}/snapshots`.
+    ///
+    /// # Errors
+    /// See [`Self::health`].
+    pub async fn snapshots(&self, id: SessionId) -> Result<Answer<SnapshotList>, ClientError> {
+        self.get(&format!("/api/sessions/{id}/snapshots")).await
+    }
+
+    /// `POST /api/sessions/{id}/snapshots`: takes one.
+    ///
+    /// # Errors
+    /// See [`Self::health`].
+    pub async fn take_snapshot(&self, id: SessionId) -> Result<Answer<SnapshotBody>, ClientError> {
+        self.call(Method::POST, &format!("/api/sessions/{id}/snapshots"), None).await
+    }
+
+    /// `GET /api/sessions/{id}/workspace`: a `tar.gz`, which is whole if its body comes to its end.
+    ///
+    /// # Errors
+    /// See [`Self::health`].
+    pub async fn download_workspace(&self, id: SessionId, all: bool) -> Result<Download, ClientError> {
+        let path = Path::new(format!("/api/sessions/{id}/workspace")).with("all", all.then_some(true));
+        let answer = self.exchange(&path.0, self.request(Method::GET, None)).await?;
+        Ok(Download { body: answer.into_body(), server: self.server().clone() })
+    }
+
+    /// `POST /api/sessions/{id}/workspace`: puts the files of a `tar.gz` into the workspace.
+    ///
+    /// # Errors
+    /// See [`Self::health`]; [`ClientError::Broken`] also if `bundle` fails.
+    pub async fn upload_workspace(
+        &self,
+        id: SessionId,
+        replace: bool,
+        bundle: Body,
+    ) -> Result<Answer<UploadedBody>, ClientError> {
+        let path = Path::new(format!("/api/sessions/{id}/workspace")).with("replace", replace.then_some(true));
+        self.call(Method::POST, &path.0, Some(("application/gzip", bundle))).await
+    }
+
+    /// `POST /api/sessions/{id}/messages`: begins a turn and follows it. If the connection breaks
+    /// the stream sees to it that the message is taken, once.
+    ///
+    /// # Errors
+    /// See [`Self::health`].
+    pub async fn send_message(&self, id: SessionId, body: &MessageBody) -> Result<EventStream, ClientError> {
+        let content = serde_json::to_vec(body).map_err(ClientError::Encode)?;
+        EventStream::of_message(self.clone(), id, content.into(), body.options.include_partial_messages).await
+    }
+
+    /// `GET /api/sessions/{id}/stream`: the log of the session, until the session has ended.
+    ///
+    /// # Errors
+    /// See [`Self::health`].
+    pub async fn follow(&self, id: SessionId, query: LogQuery) -> Result<EventStream, ClientError> {
+        EventStream::of_log(self.clone(), id, query).await
+    }
+
+    /// One try of a message. `key` makes it the same message as other tries.
+    pub(in crate::client) async fn post_message(
+        &self,
+        id: SessionId,
+        content: bytes::Bytes,
+        key: &HeaderValue,
+    ) -> Result<Incoming, ClientError> {
+        let mut request = self.request(Method::POST, Some((JSON, connect::whole(content))));
+        request.headers_mut().insert(IDEMPOTENCY_KEY, key.clone());
+        let answer = self.exchange(&format!("/api/sessions/{id}/messages"), request).await?;
+        Ok(answer.into_body())
+    }
+
+    /// The frames of a turn after `after`.
+    pub(in crate::client) async fn open_turn(
         &self,
         id: SessionId,
         turn: TurnId,
@@ -241,7 +433,20 @@ impl Client {
     ) -> Result<Incoming, ClientError> {
         let path = Path::new(format!("/api/sessions/{id}/stream"));
         let path = path.with("after", Some(after)).with("turn", Some(turn)).with("partials", Some(partials));
-        self.in_time(self.answer(Method::GET, &path.0, None)).await.map(Response::into_body)
+        self.open_stream(&path).await
+    }
+
+    /// The frames of a session after `after`.
+    pub(in crate::client) async fn open_log(&self, id: SessionId, query: &LogQuery, after: i64) -> Result<Incoming, ClientError> {
+        let types = (!query.types.is_empty()).then(|| query.types.join(","));
+        let path = Path::new(format!("/api/sessions/{id}/stream"));
+        let path = path.with("after", Some(after)).with("partials", Some(query.partials)).with("types", types);
+        self.open_stream(&path).await
+    }
+
+    async fn open_stream(&self, path: &Path) -> Result<Incoming, ClientError> {
+        let request = self.request(Method::GET, None);
+        self.in_time(self.exchange(&path.0, request)).await.map(Response::into_body)
     }
 
     /// `POST /api/sessions/{id}/interrupt`: ends the running turn, if there is one.
@@ -250,6 +455,66 @@ impl Client {
     /// See [`Self::health`].
     pub async fn interrupt(&self, id: SessionId) -> Result<Answer<InterruptBody>, ClientError> {
         self.call(Method::POST, &format!("/api/sessions/{id}/interrupt"), None).await
+    }
+
+    /// `GET /api/sessions/{id}/turns`: oldest first. `page.after` is the `first_event` of the last
+    /// one that is known.
+    ///
+    /// # Errors
+    /// See [`Self::health`].
+    pub async fn turns(&self, id: SessionId, state: Option<&str>, page: Page) -> Result<Answer<TurnList>, ClientError> {
+        let path = Path::new(format!("/api/sessions/{id}/turns"));
+        let path = path.with("state", state).with("after", page.after).with("limit", page.limit);
+        self.get(&path.0).await
+    }
+
+    /// `GET /api/sessions/{id}/turns/{turn}`.
+    ///
+    /// # Errors
+    /// See [`Self::health`].
+    pub async fn turn(&self, id: SessionId, turn: TurnId) -> Result<Answer<TurnBody>, ClientError> {
+        self.get(&format!("/api/sessions/{id}/turns/{turn}")).await
+    }
+
+    /// `POST /api/sessions/{id}/turns/{turn}/cancel`: takes it from the queue, or interrupts it.
+    ///
+    /// # Errors
+    /// See [`Self::health`].
+    pub async fn cancel_turn(&self, id: SessionId, turn: TurnId) -> Result<Answer<TurnBody>, ClientError> {
+        self.call(Method::POST, &format!("/api/sessions/{id}/turns/{turn}/cancel"), None).await
+    }
+
+    /// `GET /api/sessions/{id}/permissions`: oldest first, all or those that wait for an answer.
+    /// `page.after` is the `event_id` of the last one that is known.
+    ///
+    /// # Errors
+    /// See [`Self::health`].
+    pub async fn permissions(&self, id: SessionId, pending: bool, page: Page) -> Result<Answer<PermissionList>, ClientError> {
+        let path = Path::new(format!("/api/sessions/{id}/permissions"));
+        let path = path.with("state", pending.then_some("pending")).with("after", page.after).with("limit", page.limit);
+        self.get(&path.0).await
+    }
+
+    /// `GET /api/sessions/{id}/permissions/{permission}`.
+    ///
+    /// # Errors
+    /// See [`Self::health`].
+    pub async fn permission(&self, id: SessionId, permission: PermissionId) -> Result<Answer<PermissionBody>, ClientError> {
+        self.get(&format!("/api/sessions/{id}/permissions/{permission}")).await
+    }
+
+    /// `POST /api/sessions/{id}/permissions/{permission}`: answers a request. The first answer
+    /// counts.
+    ///
+    /// # Errors
+    /// See [`Self::health`].
+    pub async fn answer_permission(
+        &self,
+        id: SessionId,
+        permission: PermissionId,
+        answer: &PermissionAnswer,
+    ) -> Result<Answer<PermissionBody>, ClientError> {
+        self.send(Method::POST, &format!("/api/sessions/{id}/permissions/{permission}"), answer).await
     }
 
     /// `GET /api/sessions/{id}/messages`.
@@ -268,6 +533,50 @@ impl Client {
     pub async fn events(&self, id: SessionId, page: Page) -> Result<Answer<EventList>, ClientError> {
         let path = Path::new(format!("/api/sessions/{id}/events")).with("after", page.after).with("limit", page.limit);
         self.get(&path.0).await
+    }
+
+    /// `POST /api/credentials`.
+    ///
+    /// # Errors
+    /// See [`Self::health`].
+    pub async fn create_credential(&self, body: &CreateCredential) -> Result<Answer<CredentialBody>, ClientError> {
+        self.send(Method::POST, "/api/credentials", body).await
+    }
+
+    /// `GET /api/credentials`.
+    ///
+    /// # Errors
+    /// See [`Self::health`].
+    pub async fn credentials(&self) -> Result<Answer<CredentialList>, ClientError> {
+        self.get("/api/credentials").await
+    }
+
+    /// `PATCH /api/credentials/{id}`.
+    ///
+    /// # Errors
+    /// See [`Self::health`].
+    pub async fn change_credential(
+        &self,
+        id: CredentialId,
+        body: &ChangeCredential,
+    ) -> Result<Answer<CredentialBody>, ClientError> {
+        self.send(Method::PATCH, &format!("/api/credentials/{id}"), body).await
+    }
+
+    /// `DELETE /api/credentials/{id}`.
+    ///
+    /// # Errors
+    /// See [`Self::health`].
+    pub async fn delete_credential(&self, id: CredentialId) -> Result<Answer<Done>, ClientError> {
+        self.call(Method::DELETE, &format!("/api/credentials/{id}"), None).await
+    }
+
+    /// `POST /api/credentials/reseal`: seals those under an older master key anew.
+    ///
+    /// # Errors
+    /// See [`Self::health`].
+    pub async fn reseal_credentials(&self) -> Result<Answer<Resealed>, ClientError> {
+        self.call(Method::POST, "/api/credentials/reseal", None).await
     }
 
     /// `POST /api/api-keys`.
@@ -321,7 +630,8 @@ impl Client {
         body: Option<(&'static str, Body)>,
     ) -> Result<Answer<T>, ClientError> {
         let what = format!("{method} {path}");
-        let answer = self.answer(method, path, body).await?;
+        let request = self.request(method, body);
+        let answer = self.exchange(path, request).await?;
         let bytes = self.read(answer).await?;
         let decode = |source| ClientError::Decode { what: what.clone(), source };
         let json: serde_json::Value = serde_json::from_slice(&bytes).map_err(decode)?;
@@ -329,13 +639,8 @@ impl Client {
         Ok(Answer { body, json })
     }
 
-    /// Sends a request and returns the answer if it is a success.
-    async fn answer(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<(&'static str, Body)>,
-    ) -> Result<Response<Incoming>, ClientError> {
+    /// A request with what all have in common.
+    fn request(&self, method: Method, body: Option<(&'static str, Body)>) -> Request<Body> {
         let (kind, body) = body.unzip();
         let mut request = Request::new(body.unwrap_or_else(|| connect::whole("")));
         *request.method_mut() = method;
@@ -348,6 +653,11 @@ impl Client {
         if let Some(authorization) = &self.authorization {
             headers.insert(AUTHORIZATION, authorization.clone());
         }
+        request
+    }
+
+    /// Sends a request and returns the answer if it is a success.
+    async fn exchange(&self, path: &str, request: Request<Body>) -> Result<Response<Incoming>, ClientError> {
         let answer = self.link.send(path, request).await?;
         let status = answer.status();
         if status.is_success() {
@@ -373,7 +683,34 @@ impl Client {
     }
 }
 
+/// Bytes of an answer that is not kept.
+#[derive(Debug)]
+pub struct Download {
+    body: Incoming,
+    server: Server,
+}
+
+impl Download {
+    /// The next bytes; `None` at the end of what is whole.
+    ///
+    /// # Errors
+    /// [`ClientError::Broken`] if it breaks off.
+    pub async fn next(&mut self) -> Result<Option<bytes::Bytes>, ClientError> {
+        loop {
+            let Some(frame) = self.body.frame().await else { return Ok(None) };
+            let broken =
+                |error: hyper::Error| ClientError::Broken { server: self.server.clone(), cause: ConnectCause::of(&error) };
+            if let Ok(bytes) = frame.map_err(broken)?.into_data() {
+                return Ok(Some(bytes));
+            }
+        }
+    }
+}
+
 const JSON: &str = "application/json";
+
+/// draft-ietf-httpapi-idempotency-key-header.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// A path with its query.
 struct Path(String);

@@ -1,16 +1,20 @@
-//! The key of the model API.
+//! The operator's secrets: the key of the model API, and the master key.
 //!
-//! It comes as a systemd credential (systemd.exec(5), `LoadCredential=`), else from a file. None at
-//! all is allowed: model calls then go out without one and the model API refuses them.
+//! They come as systemd credentials (systemd.exec(5), `LoadCredential=`), else from files. None at all
+//! is allowed: model calls then go out without a key and the model API refuses them, and credentials
+//! of tenants can not be kept.
 
 use std::fmt;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-/// Name of the credential, and of the file.
-pub const MODEL_KEY: &str = "anthropic_api_key";
-const FILE_FOLDER: &str = "etc/ash/credentials";
-/// Far above any key.
+/// Name of the credential and of the file with the key of the model API.
+const MODEL_KEY: &str = "anthropic_api_key";
+/// Name of those with the master keys, one a line.
+const MASTER_KEY: &str = "master_key";
+/// Where the files are, below the root.
+const FOLDER: &str = "etc/ash/credentials";
+/// Far above any key, and above all master keys that anybody has at a time.
 const KEY_MAX: u64 = 4096;
 
 /// The key of the model API. Printing it for debugging does not show it.
@@ -49,40 +53,49 @@ pub enum CredentialError {
     },
 }
 
-/// Reads the key: the systemd credential (in the folder `$CREDENTIALS_DIRECTORY`) if there is one,
+/// Reads the key of the model API: the systemd credential (in the folder `$CREDENTIALS_DIRECTORY`) if there is one,
 /// else the file in `etc/ash/credentials` below `root`. Space around it does not count, and an
-/// empty one is no key: an empty credential says that there is none, and the file is not tried. A
-/// file which only root may read is no key either, as it is meant to reach the daemon as a
+/// empty one is none: an empty credential says that there is none, and the file is not tried. A
+/// file which only root may read is none either, as it is meant to reach the daemon as a
 /// credential.
 pub fn model_key(credentials: Option<&Path>, root: &Path) -> Result<Option<ModelKey>, CredentialError> {
-    if let Some(credential) = credentials.map(|folder| folder.join(MODEL_KEY))
+    let Some((path, key)) = find(MODEL_KEY, credentials, root)? else { return Ok(None) };
+    let is_key = key.len() as u64 <= KEY_MAX && key.bytes().all(|c| c.is_ascii_graphic());
+    if is_key { Ok(Some(ModelKey(key))) } else { Err(CredentialError::Malformed { path }) }
+}
+
+/// Reads the master keys, from a place like that of [`model_key`]: where they are, and their text.
+pub fn master_keys(credentials: Option<&Path>, root: &Path) -> Result<Option<(PathBuf, String)>, CredentialError> {
+    find(MASTER_KEY, credentials, root)
+}
+
+/// Reads a secret, as [`model_key`] says.
+fn find(name: &str, credentials: Option<&Path>, root: &Path) -> Result<Option<(PathBuf, String)>, CredentialError> {
+    if let Some(credential) = credentials.map(|folder| folder.join(name))
         && credential.exists()
     {
         return read(credential);
     }
-    match read(root.join(FILE_FOLDER).join(MODEL_KEY)) {
+    match read(root.join(FOLDER).join(name)) {
         Err(CredentialError::Read { path, source }) if source.kind() == io::ErrorKind::PermissionDenied => {
-            tracing::warn!(path = %path.display(), "model key is not readable, ignoring");
+            tracing::warn!(path = %path.display(), "a secret is not readable, ignoring");
             Ok(None)
         }
         other => other,
     }
 }
 
-fn read(path: PathBuf) -> Result<Option<ModelKey>, CredentialError> {
+fn read(path: PathBuf) -> Result<Option<(PathBuf, String)>, CredentialError> {
     let mut bytes = Vec::new();
     match std::fs::File::open(&path).and_then(|file| file.take(KEY_MAX + 2).read_to_end(&mut bytes)) {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(CredentialError::Read { path, source }),
     }
-    let key = bytes.trim_ascii();
-    if key.is_empty() {
-        return Ok(None);
-    }
-    match std::str::from_utf8(key) {
-        Ok(key) if key.len() as u64 <= KEY_MAX && key.bytes().all(|c| c.is_ascii_graphic()) => Ok(Some(ModelKey(key.to_owned()))),
-        _ => Err(CredentialError::Malformed { path }),
+    match std::str::from_utf8(bytes.trim_ascii()) {
+        Ok("") => Ok(None),
+        Ok(text) => Ok(Some((path, text.to_owned()))),
+        Err(_) => Err(CredentialError::Malformed { path }),
     }
 }
 
@@ -97,7 +110,7 @@ mod tests {
     impl Host {
         fn new(credential: Option<&str>, file: Option<&str>) -> Self {
             let folder = tempfile::tempdir().expect("folder");
-            for (place, text) in [("credentials", credential), (FILE_FOLDER, file)] {
+            for (place, text) in [("credentials", credential), (FOLDER, file)] {
                 let place = folder.path().join(place);
                 std::fs::create_dir_all(&place).expect("folder");
                 if let Some(text) = text {

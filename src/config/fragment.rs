@@ -3,30 +3,87 @@
 //! Everything may be left out. What a value means and its default stand at
 //! [`Settings`](super::Settings), where they are checked.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::limits::Written;
+use super::prices::Price;
+use super::settings::{Require, SnapshotPolicy};
 use super::text::{Table, Whole};
-use crate::wire::quantity::{ByteCount, Percent};
+use crate::wire::permission::Behavior;
+use crate::wire::quantity::{ByteCount, TimeSpan};
 
 /// A value and where it stands in its file; `None` when the file does not say.
 pub(super) type Entry<T> = Option<Spanned<T>>;
 
-/// Every key there is.
+/// Every key there is. The keys below `prices` are names of models.
 pub(super) const KEYS: &[&str] = &[
     "agents.max_bytes",
     "agents.max_files",
     "agents.path_roots",
     "agents.remote_paths",
+    "egress.allow",
+    "egress.allow_private",
+    "egress.connections",
+    "egress.idle",
+    "egress.rate",
+    "egress.total",
+    "http.cors_origins",
     "http.listen",
+    "http.upload_bytes",
+    "http.write_timeout",
+    "limits.cost",
     "limits.cpu",
     "limits.disk",
+    "limits.file_size",
+    "limits.io_read",
+    "limits.io_weight",
+    "limits.io_write",
+    "limits.lifetime",
     "limits.memory",
+    "limits.memory_high",
+    "limits.open_files",
+    "limits.swap",
     "limits.tasks",
+    "limits.tokens",
+    "limits.turn",
+    "log.keep_deltas",
+    "max_limits.cost",
+    "max_limits.cpu",
+    "max_limits.disk",
+    "max_limits.file_size",
+    "max_limits.io_read",
+    "max_limits.io_weight",
+    "max_limits.io_write",
+    "max_limits.lifetime",
+    "max_limits.memory",
+    "max_limits.memory_high",
+    "max_limits.open_files",
+    "max_limits.swap",
+    "max_limits.tasks",
+    "max_limits.tokens",
+    "max_limits.turn",
     "model.base_url",
+    "permissions.on_timeout",
+    "permissions.timeout",
+    "prices",
+    "retention.agent_versions",
+    "retention.ended_after",
+    "retention.snapshot_bytes",
     "runtime.claude.path",
+    "sandbox.accept",
     "sandbox.launcher",
+    "sandbox.ptrace",
+    "sandbox.require",
     "sandbox.tmp",
+    "sessions.freeze_after",
+    "sessions.park_after",
+    "sessions.shutdown_grace",
+    "sessions.sweep_every",
+    "snapshots.keep",
+    "snapshots.policy",
     "snapshots.url",
     "store.url",
 ];
@@ -35,11 +92,18 @@ pub(super) const KEYS: &[&str] = &[
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Fragment {
     pub(super) agents: Table<Agents>,
+    pub(super) egress: Table<Egress>,
     pub(super) http: Table<Http>,
-    pub(super) limits: Table<Limits>,
+    pub(super) limits: Table<Written>,
+    pub(super) log: Table<Log>,
+    pub(super) max_limits: Table<Written>,
     pub(super) model: Table<Model>,
+    pub(super) permissions: Table<Permissions>,
+    pub(super) prices: Entry<Table<BTreeMap<String, Table<Price>>>>,
+    pub(super) retention: Table<Retention>,
     pub(super) runtime: Table<Runtime>,
     pub(super) sandbox: Table<Sandbox>,
+    pub(super) sessions: Table<Sessions>,
     pub(super) snapshots: Table<Snapshots>,
     pub(super) store: Table<Store>,
 }
@@ -55,23 +119,49 @@ pub(super) struct Agents {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Http {
-    pub(super) listen: Entry<OneOrMany>,
+pub(super) struct Egress {
+    pub(super) allow: Entry<Vec<String>>,
+    pub(super) allow_private: Entry<Vec<String>>,
+    pub(super) connections: Entry<Whole>,
+    pub(super) idle: Entry<TimeSpan>,
+    pub(super) rate: Entry<ByteCount>,
+    pub(super) total: Entry<ByteCount>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Limits {
-    pub(super) cpu: Entry<Percent>,
-    pub(super) disk: Entry<ByteCount>,
-    pub(super) memory: Entry<ByteCount>,
-    pub(super) tasks: Entry<Whole>,
+pub(super) struct Http {
+    pub(super) cors_origins: Entry<OneOrMany>,
+    pub(super) listen: Entry<OneOrMany>,
+    pub(super) write_timeout: Entry<TimeSpan>,
+    pub(super) upload_bytes: Entry<ByteCount>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Log {
+    pub(super) keep_deltas: Entry<TimeSpan>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Permissions {
+    pub(super) on_timeout: Entry<Behavior>,
+    pub(super) timeout: Entry<TimeSpan>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Model {
     pub(super) base_url: Entry<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Retention {
+    pub(super) agent_versions: Entry<Whole>,
+    pub(super) ended_after: Entry<String>,
+    pub(super) snapshot_bytes: Entry<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -89,13 +179,27 @@ pub(super) struct Claude {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Sandbox {
+    pub(super) accept: Entry<Vec<String>>,
     pub(super) launcher: Entry<String>,
+    pub(super) ptrace: Entry<bool>,
+    pub(super) require: Entry<Require>,
     pub(super) tmp: Entry<ByteCount>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+pub(super) struct Sessions {
+    pub(super) freeze_after: Entry<TimeSpan>,
+    pub(super) park_after: Entry<TimeSpan>,
+    pub(super) shutdown_grace: Entry<TimeSpan>,
+    pub(super) sweep_every: Entry<TimeSpan>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Snapshots {
+    pub(super) keep: Entry<Whole>,
+    pub(super) policy: Entry<SnapshotPolicy>,
     pub(super) url: Entry<String>,
 }
 
@@ -133,8 +237,8 @@ mod tests {
     use super::*;
     use crate::config::text::{Fault, parse};
 
-    /// Values of four types; every key takes one of them.
-    const SAMPLES: &[&str] = &["\"1M\"", "\"1%\"", "1", "true", "[]"];
+    /// Values of several types; every key takes one of them.
+    const SAMPLES: &[&str] = &["\"1M\"", "\"1m\"", "\"deny\"", "\"idle\"", "\"strict\"", "\"1%\"", "1", "true", "[]", "{}"];
 
     #[test]
     fn the_list_of_keys_is_what_a_file_may_say() {

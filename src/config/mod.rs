@@ -8,21 +8,25 @@
 //! | --- | --- |
 //! | [`text`] | TOML with errors that name line, key and the likely spelling; agents use it too |
 //! | `fragment` | the keys of one file, exactly as an administrator writes them |
+//! | `limits` | the limits of sandboxes in it; agents use it too |
 //! | `merge` | which files there are, and which is stronger |
 //! | [`settings`] | checked values with their defaults and origins |
 //! | [`credential`] | the key of the model API |
+//! | [`prices`] | what model calls cost |
 //! | [`runtime`] | where the runtime's program is, and whether sandboxes can run it |
 
 pub mod credential;
 mod fragment;
+pub(crate) mod limits;
 mod merge;
+pub mod prices;
 pub mod runtime;
 pub mod settings;
 pub mod text;
 
 use std::path::PathBuf;
 
-pub use settings::Settings;
+pub use settings::{Settings, SnapshotPolicy};
 
 /// Where the configuration is read from.
 #[derive(Debug, Clone, PartialEq, Eq)]

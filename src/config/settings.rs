@@ -5,11 +5,17 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use super::fragment::{Entry, Fragment};
+use super::fragment::{Entry, Fragment, KEYS};
+use super::limits::{Said, Written};
 use super::merge::{Layers, fault};
-use super::text::{Fault, count_in, size_in, within};
+use super::prices::Prices;
+use super::text::{Fault, count_in, line_of, size_in, within};
 use super::{ConfigError, Sources};
-use crate::wire::quantity::{ByteCount, Percent, bounds};
+use crate::wire::egress::{EntryError, List, Range, RangeError};
+use crate::wire::limits::Limits;
+use crate::wire::permission::Behavior;
+use crate::wire::quantity::{ByteCount, Percent, TimeSpan, bounds};
+use crate::wire::weakness::Weakness;
 
 /// What the daemon goes by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,20 +24,34 @@ pub struct Settings {
     pub http: Http,
     /// Where model calls go.
     pub model: Model,
+    /// What model calls cost.
+    pub prices: Prices,
     /// The programs that are agents.
     pub runtime: Runtime,
     /// Where sessions and agents are recorded.
     pub store: StoreUrl,
-    /// Where snapshots are kept: `file:///…`, `s3://…` or `gs://…`.
-    /// Default: `file:///var/lib/ash/snapshots`.
-    pub snapshots: String,
-    /// Limits of a sandbox whose agent and session ask for no less.
+    /// Snapshots of sessions.
+    pub snapshots: Snapshots,
+    /// What is removed by itself.
+    pub retention: Retention,
+    /// What becomes of sessions that nobody talks to.
+    pub sessions: Sessions,
+    /// Limits of sessions that ask for nothing else.
     pub limits: Limits,
+    /// The most that agents and sessions can ask for. Default: what [`Self::limits`] says.
+    pub max_limits: Limits,
     /// What may be deployed.
     pub agents: Agents,
+    /// What of the network sandboxes may reach beside the model.
+    pub egress: Egress,
     /// How sandboxes are made.
     pub sandbox: Sandbox,
-    /// Where each value came from that is not a default, by key.
+    /// Requests for permission.
+    pub permissions: Permissions,
+    /// What is kept of sessions' logs.
+    pub log: Log,
+    /// Where each value came from that is not a default, by key. For `prices`: the strongest file
+    /// that has any.
     pub origins: Vec<Origin>,
 }
 
@@ -41,6 +61,23 @@ pub struct Http {
     /// Addresses of the listener for programs; none for an empty list.
     /// Default: `127.0.0.1:4100` alone.
     pub listen: Vec<SocketAddr>,
+    /// Web pages that may call the API from a browser. Default: those of any origin.
+    pub cors_origins: CorsOrigins,
+    /// How long a client may read nothing of what there is for it before its connection is closed,
+    /// also on the control socket. Default: 5m.
+    pub write_timeout: TimeSpan,
+    /// Largest bundle that is put into a workspace, as it is sent. Default: 2 GiB.
+    pub upload_bytes: ByteCount,
+}
+
+/// `[http] cors_origins`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CorsOrigins {
+    /// Pages of any origin, without the browser's credentials. A page needs an API key all the same.
+    Any,
+    /// Pages of these origins, each as a browser writes it: scheme, host, and port if it is not the
+    /// scheme's. None for an empty list.
+    These(Vec<String>),
 }
 
 /// `[model]`
@@ -68,17 +105,59 @@ pub enum StoreUrl {
     Postgres(String),
 }
 
-/// `[limits]`
+/// `[snapshots]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshots {
+    /// Where they are kept: `file:///…`, `s3://…` or `gs://…`.
+    /// Default: `file:///var/lib/ash/snapshots`.
+    pub url: String,
+    /// How many of each session. Default: 3.
+    pub keep: u32,
+    /// When they are taken of sessions whose agent does not say. Default: idle.
+    pub policy: SnapshotPolicy,
+}
+
+/// When snapshots are taken that nobody asks for. Whatever it says, there is one before the
+/// processes of a session are ended on purpose, as when it is paused, stopped or parked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SnapshotPolicy {
+    /// After every turn.
+    EveryTurn,
+    /// When the session is frozen for being idle.
+    Idle,
+    /// At no other time.
+    PauseOnly,
+}
+
+/// `[retention]`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Memory of all processes of a sandbox with their page cache. Default: 1G.
-    pub memory: ByteCount,
-    /// Processor time; 100% is one processor. Default: 200%.
-    pub cpu: Percent,
-    /// Processes and threads. Default: 256.
-    pub tasks: u32,
-    /// Workspace and HOME together. Default: 5G.
-    pub disk: ByteCount,
+pub struct Retention {
+    /// How long a session is kept after its end, with its log and its snapshots; `None`: for ever,
+    /// which is the default.
+    pub ended_after: Option<TimeSpan>,
+    /// Bytes that all snapshots may have together, beyond which those go that are needed least.
+    /// Default `None`: as many as the disk.
+    pub snapshot_bytes: Option<ByteCount>,
+    /// How many of the newest versions of each agent are kept, beside those that a session is of.
+    /// Default: 5.
+    pub agent_versions: u32,
+}
+
+/// `[sessions]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sessions {
+    /// How long an idle sandbox keeps running before it is frozen; 0 freezes it at once.
+    /// Default: 10s.
+    pub freeze_after: TimeSpan,
+    /// How long a sandbox is idle before the session is parked: its processes end, and its
+    /// snapshot stays. 0 parks it at once. Default: 30m.
+    pub park_after: TimeSpan,
+    /// How long turns that run may take to end by themselves when the host goes down, before they
+    /// are interrupted. Default: 20s.
+    pub shutdown_grace: TimeSpan,
+    /// How often what is on the host is compared with what the database knows. Default: 5m.
+    pub sweep_every: TimeSpan,
 }
 
 /// `[agents]`
@@ -94,6 +173,23 @@ pub struct Agents {
     pub max_files: u32,
 }
 
+/// `[egress]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Egress {
+    /// What the lists of agents and sessions can allow at most. Default: everything that is public.
+    pub allow: List,
+    /// Ranges that may be reached although they are not public. Default: none.
+    pub allow_private: Vec<Range>,
+    /// Connections of one sandbox at the same time; more wait. Default: 128.
+    pub connections: u32,
+    /// How long a connection may be without a byte. Default: 5m.
+    pub idle: TimeSpan,
+    /// Bytes in a second of one sandbox, both directions together. Default: 64M.
+    pub rate: ByteCount,
+    /// Bytes in the life of one sandbox, likewise. Default: 100G.
+    pub total: ByteCount,
+}
+
 /// `[sandbox]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sandbox {
@@ -102,6 +198,39 @@ pub struct Sandbox {
     pub tmp: ByteCount,
     /// Where `ash-launcher` listens. Default: `/run/ash/launcher.sock`.
     pub launcher: PathBuf,
+    /// What of the walls of sandboxes this host may lack. Default: nothing.
+    pub accept: Vec<Weakness>,
+    /// Whether debuggers work inside, with which a tool can change what the runtime says. Default:
+    /// no.
+    pub ptrace: bool,
+    /// How much a sandbox has to be confined before it is made. Default: accepted.
+    pub require: Require,
+}
+
+/// `[sandbox] require`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Require {
+    /// All walls but those that the operator accepts to lack.
+    Accepted,
+    /// Every wall of which `GET /api/sessions/{id}/security` tells.
+    Strict,
+}
+
+/// `[permissions]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Permissions {
+    /// How long a request for permission waits for an answer. Default: 10m.
+    pub timeout: TimeSpan,
+    /// The answer when none came. A question to the user is then always refused. Default: deny.
+    pub on_timeout: Behavior,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Log {
+    /// How long the deltas of a turn are kept after its end; its whole messages stay. Default: 1h.
+    pub keep_deltas: TimeSpan,
 }
 
 /// Where a value stands.
@@ -125,9 +254,48 @@ impl fmt::Debug for StoreUrl {
 }
 
 /// Bytes of a version: at least one small file has to fit.
+const UPLOAD_BYTES: RangeInclusive<u64> = (1 << 20)..=(1 << 40);
 const AGENT_BYTES: RangeInclusive<u64> = (1 << 10)..=(1 << 40);
 const AGENT_FILES: RangeInclusive<u32> = 1..=1_000_000;
-const CPU: RangeInclusive<Percent> = Percent(*bounds::CPU.start())..=Percent(*bounds::CPU.end());
+/// What a session has of a host whose administrator says nothing. Swap is none, and what is not there is
+/// not limited.
+const DEFAULT_LIMITS: Limits = Limits {
+    memory: Some(ByteCount(1 << 30)),
+    memory_high: None,
+    swap: Some(ByteCount(0)),
+    cpu: Some(Percent(200)),
+    tasks: Some(256),
+    disk: Some(ByteCount(5 << 30)),
+    io_weight: Some(100),
+    io_read: None,
+    io_write: None,
+    open_files: Some(*bounds::OPEN_FILES.end()),
+    file_size: None,
+    lifetime: None,
+    idle: None,
+    turn: None,
+    tokens: None,
+    cost: None,
+};
+/// What a host may lack.
+const ACCEPTABLE: [Weakness; 3] = [Weakness::NoSeccomp, Weakness::NoCgroupNamespace, Weakness::NoUsernsLimit];
+const WRITE_TIMEOUT: RangeInclusive<TimeSpan> = TimeSpan(1)..=TimeSpan(86_400);
+const SWEEP: RangeInclusive<TimeSpan> = TimeSpan(1)..=TimeSpan(86_400);
+/// Each connection takes some 50 KiB of the sandbox's memory.
+const EGRESS_CONNECTIONS: RangeInclusive<u32> = 1..=4096;
+const EGRESS_IDLE: RangeInclusive<TimeSpan> = TimeSpan(1)..=TimeSpan(86_400);
+const EGRESS_RATE: RangeInclusive<u64> = (1 << 10)..=(1 << 40);
+const EGRESS_TOTAL: RangeInclusive<u64> = 0..=(1 << 60);
+const RANGES_MAX: usize = 100;
+const PERMISSION_TIMEOUT: RangeInclusive<TimeSpan> = TimeSpan(1)..=TimeSpan(30 * 86_400);
+/// At most so long that what comes after it fits into `TimeoutStopSec=` of ash.service, too.
+const SHUTDOWN_GRACE: RangeInclusive<TimeSpan> = TimeSpan(0)..=TimeSpan(60);
+const KEEP_SNAPSHOTS: RangeInclusive<u32> = 1..=1000;
+const KEEP_VERSIONS: RangeInclusive<u32> = 1..=100_000;
+const KEEP_ENDED: RangeInclusive<TimeSpan> = TimeSpan(0)..=TimeSpan(3650 * 86_400);
+/// Below a megabyte not one snapshot of a used session fits.
+const SNAPSHOT_BYTES: RangeInclusive<u64> = (1 << 20)..=(1 << 60);
+const KEEP_DELTAS: RangeInclusive<TimeSpan> = TimeSpan(0)..=TimeSpan(3650 * 86_400);
 /// Below a megabyte the runtime can not keep its own temporary files.
 const TMP_BYTES: RangeInclusive<u64> = (1 << 20)..=(1 << 40);
 
@@ -151,14 +319,44 @@ impl Default for Settings {
     /// What counts where no file says anything.
     fn default() -> Self {
         Self {
-            http: Http { listen: vec![SocketAddr::from(([127, 0, 0, 1], 4100))] },
+            http: Http {
+                listen: vec![SocketAddr::from(([127, 0, 0, 1], 4100))],
+                cors_origins: CorsOrigins::Any,
+                write_timeout: TimeSpan(300),
+                upload_bytes: ByteCount(2 << 30),
+            },
             model: Model { base_url: "https://api.anthropic.com".to_owned() },
+            prices: Prices::default(),
             runtime: Runtime { claude: None },
             store: StoreUrl::Sqlite("/var/lib/ash/ash.db".into()),
-            snapshots: "file:///var/lib/ash/snapshots".to_owned(),
-            limits: Limits { memory: ByteCount(1 << 30), cpu: Percent(200), tasks: 256, disk: ByteCount(5 << 30) },
+            snapshots: Snapshots { url: "file:///var/lib/ash/snapshots".to_owned(), keep: 3, policy: SnapshotPolicy::Idle },
+            retention: Retention { ended_after: None, snapshot_bytes: None, agent_versions: 5 },
+            sessions: Sessions {
+                freeze_after: TimeSpan(10),
+                park_after: TimeSpan(1800),
+                shutdown_grace: TimeSpan(20),
+                sweep_every: TimeSpan(300),
+            },
+            limits: DEFAULT_LIMITS,
+            max_limits: DEFAULT_LIMITS,
             agents: Agents { path_roots: Vec::new(), remote_paths: false, max_bytes: ByteCount(256 << 20), max_files: 20_000 },
-            sandbox: Sandbox { tmp: ByteCount(512 << 20), launcher: "/run/ash/launcher.sock".into() },
+            egress: Egress {
+                allow: List::everything(),
+                allow_private: Vec::new(),
+                connections: 128,
+                idle: TimeSpan(300),
+                rate: ByteCount(64 << 20),
+                total: ByteCount(100 << 30),
+            },
+            sandbox: Sandbox {
+                tmp: ByteCount(512 << 20),
+                launcher: "/run/ash/launcher.sock".into(),
+                accept: Vec::new(),
+                ptrace: false,
+                require: Require::Accepted,
+            },
+            permissions: Permissions { timeout: TimeSpan(600), on_timeout: Behavior::Deny },
+            log: Log { keep_deltas: TimeSpan(3600) },
             origins: Vec::new(),
         }
     }
@@ -179,7 +377,14 @@ impl Picker<'_> {
             &mut to.http.listen,
             |texts| texts.0.iter().map(|t| address(t)).collect(),
         )?;
+        let origins = &mut to.http.cors_origins;
+        self.pick("http.cors_origins", |f| &f.http.0.cors_origins, origins, |texts| cors_origins(&texts.0))?;
+        let write = &mut to.http.write_timeout;
+        self.pick("http.write_timeout", |f| &f.http.0.write_timeout, write, |time| within(*time, WRITE_TIMEOUT))?;
+        let uploads = &mut to.http.upload_bytes;
+        self.pick("http.upload_bytes", |f| &f.http.0.upload_bytes, uploads, |size| size_in(*size, UPLOAD_BYTES))?;
         self.pick("model.base_url", |f| &f.model.0.base_url, &mut to.model.base_url, |text| base_url(text))?;
+        self.prices(&mut to.prices);
         self.pick(
             "runtime.claude.path",
             |f| &f.runtime.0.claude.0.path,
@@ -187,12 +392,29 @@ impl Picker<'_> {
             |text| absolute(text).map(Some),
         )?;
         self.pick("store.url", |f| &f.store.0.url, &mut to.store, |text| store_url(text))?;
-        self.pick("snapshots.url", |f| &f.snapshots.0.url, &mut to.snapshots, |text| snapshots_url(text))?;
+        self.pick("snapshots.url", |f| &f.snapshots.0.url, &mut to.snapshots.url, |text| snapshots_url(text))?;
+        let (keep, policy) = (&mut to.snapshots.keep, &mut to.snapshots.policy);
+        self.pick("snapshots.keep", |f| &f.snapshots.0.keep, keep, |count| count_in(*count, KEEP_SNAPSHOTS))?;
+        self.pick("snapshots.policy", |f| &f.snapshots.0.policy, policy, |policy| Ok(*policy))?;
+        let kept = &mut to.retention;
+        self.pick("retention.ended_after", |f| &f.retention.0.ended_after, &mut kept.ended_after, |text| kept_for(text))?;
+        self.pick("retention.snapshot_bytes", |f| &f.retention.0.snapshot_bytes, &mut kept.snapshot_bytes, |text| bound(text))?;
+        self.pick(
+            "retention.agent_versions",
+            |f| &f.retention.0.agent_versions,
+            &mut kept.agent_versions,
+            |count| count_in(*count, KEEP_VERSIONS),
+        )?;
+        let (freeze, park) = (&mut to.sessions.freeze_after, &mut to.sessions.park_after);
+        let sweep = &mut to.sessions.sweep_every;
+        self.pick("sessions.sweep_every", |f| &f.sessions.0.sweep_every, sweep, |time| within(*time, SWEEP))?;
+        self.pick("sessions.freeze_after", |f| &f.sessions.0.freeze_after, freeze, |time| within(*time, bounds::IDLE))?;
+        self.pick("sessions.park_after", |f| &f.sessions.0.park_after, park, |time| within(*time, bounds::IDLE))?;
+        let grace = &mut to.sessions.shutdown_grace;
+        self.pick("sessions.shutdown_grace", |f| &f.sessions.0.shutdown_grace, grace, |time| within(*time, SHUTDOWN_GRACE))?;
 
-        self.pick("limits.memory", |f| &f.limits.0.memory, &mut to.limits.memory, |size| size_in(*size, bounds::MEMORY))?;
-        self.pick("limits.cpu", |f| &f.limits.0.cpu, &mut to.limits.cpu, |share| within(*share, CPU))?;
-        self.pick("limits.tasks", |f| &f.limits.0.tasks, &mut to.limits.tasks, |count| count_in(*count, bounds::TASKS))?;
-        self.pick("limits.disk", |f| &f.limits.0.disk, &mut to.limits.disk, |size| size_in(*size, bounds::DISK))?;
+        to.limits = self.limits("limits.", |fragment| &fragment.limits.0)?.or(to.limits);
+        to.max_limits = self.limits("max_limits.", |fragment| &fragment.max_limits.0)?.or(to.limits);
 
         self.pick(
             "agents.path_roots",
@@ -209,10 +431,67 @@ impl Picker<'_> {
             |count| count_in(*count, AGENT_FILES),
         )?;
 
+        let (allow, private) = (&mut to.egress.allow, &mut to.egress.allow_private);
+        self.pick("egress.allow", |f| &f.egress.0.allow, allow, |texts| egress_list(texts))?;
+        self.pick("egress.allow_private", |f| &f.egress.0.allow_private, private, |texts| ranges(texts))?;
+        let connections = &mut to.egress.connections;
+        self.pick("egress.connections", |f| &f.egress.0.connections, connections, |count| count_in(*count, EGRESS_CONNECTIONS))?;
+        self.pick("egress.idle", |f| &f.egress.0.idle, &mut to.egress.idle, |time| within(*time, EGRESS_IDLE))?;
+        self.pick("egress.rate", |f| &f.egress.0.rate, &mut to.egress.rate, |size| size_in(*size, EGRESS_RATE))?;
+        self.pick("egress.total", |f| &f.egress.0.total, &mut to.egress.total, |size| size_in(*size, EGRESS_TOTAL))?;
         self.pick("sandbox.tmp", |f| &f.sandbox.0.tmp, &mut to.sandbox.tmp, |size| size_in(*size, TMP_BYTES))?;
         self.pick("sandbox.launcher", |f| &f.sandbox.0.launcher, &mut to.sandbox.launcher, |text| absolute(text))?;
+        let (accept, ptrace) = (&mut to.sandbox.accept, &mut to.sandbox.ptrace);
+        self.pick("sandbox.accept", |f| &f.sandbox.0.accept, accept, |names| names.iter().map(|name| weakness(name)).collect())?;
+        self.pick("sandbox.ptrace", |f| &f.sandbox.0.ptrace, ptrace, |yes| Ok(*yes))?;
+        self.pick("sandbox.require", |f| &f.sandbox.0.require, &mut to.sandbox.require, |require| Ok(*require))?;
+        self.pick(
+            "permissions.timeout",
+            |f| &f.permissions.0.timeout,
+            &mut to.permissions.timeout,
+            |time| within(*time, PERMISSION_TIMEOUT),
+        )?;
+        self.pick(
+            "permissions.on_timeout",
+            |f| &f.permissions.0.on_timeout,
+            &mut to.permissions.on_timeout,
+            |answer| Ok(*answer),
+        )?;
+        self.pick("log.keep_deltas", |f| &f.log.0.keep_deltas, &mut to.log.keep_deltas, |time| within(*time, KEEP_DELTAS))?;
         to.origins = self.origins;
         Ok(to)
+    }
+
+    /// Overrides single prices, where the strongest file that has one counts.
+    fn prices(&mut self, to: &mut Prices) {
+        for table in self.layers.0.iter().rev().filter_map(|layer| layer.fragment.prices.as_ref()) {
+            to.override_by(table.get_ref());
+        }
+        if let Some(found) = self.layers.find(|f| &f.prices) {
+            self.origins.push(Origin { key: "prices", path: found.path.to_owned(), line: found.line });
+        }
+    }
+
+    /// A table of limits, of whose values the strongest file that has one counts.
+    fn limits(&mut self, table: &str, of: impl Fn(&Fragment) -> &Written) -> Result<Limits, ConfigError> {
+        let mut counts = Limits::default();
+        for layer in &self.layers.0 {
+            let (limits, said) = of(&layer.fragment).read();
+            for Said { name, at, fault: reason } in said {
+                // Each is one of them, which have to live as long as the program.
+                let Some(key) = KEYS.iter().find(|key| key.strip_prefix(table) == Some(name)) else { continue };
+                if self.origins.iter().any(|origin| origin.key == *key) {
+                    continue;
+                }
+                let line = line_of(&layer.text, at);
+                if let Some(reason) = reason {
+                    return Err(fault(&layer.path, line, Fault::BadValue { key: (*key).to_owned(), reason }));
+                }
+                self.origins.push(Origin { key, path: layer.path.clone(), line });
+            }
+            counts = counts.or(limits);
+        }
+        Ok(counts)
     }
 
     /// Sets `to` if any file has the key, by `check`, whose error is the reason of the refusal.
@@ -236,6 +515,66 @@ impl Picker<'_> {
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("{text:?} is not an address with a port, such as \"127.0.0.1:4100\" or \"[::1]:4100\""))
+}
+
+fn cors_origins(texts: &[String]) -> Result<CorsOrigins, String> {
+    match texts {
+        [any] if any == "*" => Ok(CorsOrigins::Any),
+        texts => texts.iter().map(|text| cors_origin(text)).collect::<Result<_, _>>().map(CorsOrigins::These),
+    }
+}
+
+/// An origin as browsers send it (RFC 6454 section 6.2); they compare it byte by byte.
+fn cors_origin(text: &str) -> Result<String, String> {
+    let refuse = || format!("{text:?} is not an origin such as \"https://app.example\", nor \"*\" alone");
+    let url: hyper::Uri = text.parse().map_err(|_| refuse())?;
+    let authority = url.authority().map(|authority| authority.as_str()).filter(|authority| !authority.contains('@'));
+    match (url.scheme_str(), authority) {
+        (Some(scheme), Some(authority)) if text == format!("{scheme}://{authority}") && text == text.to_lowercase() => {
+            Ok(text.to_owned())
+        }
+        _ => Err(refuse()),
+    }
+}
+
+fn kept_for(text: &str) -> Result<Option<TimeSpan>, String> {
+    match text {
+        "never" => Ok(None),
+        text => {
+            let span =
+                text.parse().map_err(|_| format!("{text:?} is neither \"never\" nor a length of time, such as \"30d\""))?;
+            within(span, KEEP_ENDED).map(Some)
+        }
+    }
+}
+
+fn bound(text: &str) -> Result<Option<ByteCount>, String> {
+    match text {
+        "unlimited" => Ok(None),
+        text => {
+            let size = text.parse().map_err(|_| format!("{text:?} is neither \"unlimited\" nor a size, such as \"50G\""))?;
+            size_in(size, SNAPSHOT_BYTES).map(Some)
+        }
+    }
+}
+
+fn egress_list(texts: &[String]) -> Result<List, String> {
+    let entries = texts.iter().map(|text| text.parse()).collect::<Result<_, EntryError>>();
+    entries.map_err(|error| error.to_string()).and_then(|entries| List::new(entries).map_err(|error| error.to_string()))
+}
+
+fn ranges(texts: &[String]) -> Result<Vec<Range>, String> {
+    if texts.len() > RANGES_MAX {
+        return Err(format!("has more than {RANGES_MAX} ranges"));
+    }
+    texts.iter().map(|text| text.parse().map_err(|error: RangeError| error.to_string())).collect()
+}
+
+/// What a host may lack, by its name.
+fn weakness(name: &str) -> Result<Weakness, String> {
+    let names: Vec<_> = ACCEPTABLE.iter().map(|known| format!("{:?}", known.as_str())).collect();
+    let known = ACCEPTABLE.iter().find(|known| known.as_str() == name);
+    known.copied().ok_or_else(|| format!("{name:?} is none of {}", names.join(", ")))
 }
 
 fn absolute(text: &str) -> Result<PathBuf, String> {
@@ -323,12 +662,42 @@ mod tests {
         for bad in ["", "file://x", "s3://", "s3:///x", "http://x"] {
             assert!(snapshots_url(bad).is_err(), "{bad}");
         }
+        assert_eq!((kept_for("never"), kept_for("30d")), (Ok(None), Ok(Some(TimeSpan(30 * 86_400)))));
+        assert_eq!((bound("unlimited"), bound("50G")), (Ok(None), Ok(Some(ByteCount(50 << 30)))));
+        for bad in ["", "30", "Never", "-1d", "99999d"] {
+            assert!(kept_for(bad).is_err(), "{bad}");
+        }
+        for bad in ["", "0", "1K", "lots", "50GB"] {
+            assert!(bound(bad).is_err(), "{bad}");
+        }
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        assert_eq!(
+            egress_list(&texts(&["pypi", "*.example.com"])).map(|list| list.to_string()),
+            Ok("pypi, *.example.com".to_owned())
+        );
+        assert!(egress_list(&texts(&["pypi", "a b"])).is_err_and(|reason| reason.contains("\"a b\"")));
+        assert!(ranges(&texts(&["127.0.0.1/32"])).is_ok_and(|ranges| ranges.len() == 1));
+        assert!(ranges(&texts(&["127.0.0.1"])).is_err_and(|reason| reason.contains("\"127.0.0.1\"")));
         for bad in ["", "x", "./x", "/a/../b", "/a\0"] {
             assert!(absolute(bad).is_err(), "{bad:?}");
         }
         for bad in ["", "4100", "localhost:4100", "127.0.0.1", "127.0.0.1:99999", "::1:4100x"] {
             assert!(address(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn origins_are_such_as_browsers_send() {
+        let origins = |texts: &[&str]| cors_origins(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
+        assert_eq!(origins(&["*"]), Ok(CorsOrigins::Any));
+        assert_eq!(origins(&[]), Ok(CorsOrigins::These(Vec::new())));
+        for good in ["https://app.example", "http://localhost:3000", "http://[::1]:3000", "app://desktop"] {
+            assert_eq!(origins(&[good]), Ok(CorsOrigins::These(vec![good.to_owned()])));
+        }
+        for bad in ["", "app.example", "https://app.example/", "https://App.example", "https://u@x", "https://*.x/y", "null"] {
+            assert!(origins(&[bad]).is_err(), "{bad}");
+        }
+        assert!(origins(&["*", "https://app.example"]).is_err(), "either any or these");
     }
 
     #[test]

@@ -1,3 +1,4 @@
 //! Secrets: how they are made, kept and compared.
 
+pub mod master;
 pub mod token;

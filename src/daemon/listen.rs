@@ -1,6 +1,8 @@
-//! Listeners: the control socket and TCP, passed by the service manager or opened here.
+//! Listeners: the control socket and TCP, passed by the service manager or opened here. Those for
+//! TCP that were opened here are kept over restarts, see [`keep`].
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -12,14 +14,18 @@ use axum::Router;
 use axum::body::Body;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::sys::socket::{setsockopt, sockopt};
 use nix::unistd::{Gid, Group, Uid};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use prometheus::IntGauge;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use super::keep;
+use super::stall::Watched;
 use crate::auth::peer;
 use crate::http::Origin;
 
@@ -28,9 +34,20 @@ use crate::http::Origin;
 const CONNECTIONS_MAX: usize = 16_384;
 /// How long a client may take to send the head of a request.
 const HEAD_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a connection without a request is kept after a stop was asked for: whoever has just
+/// connected is about to send one. Less than the daemon's own drain deadline.
+const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(2);
+/// How long a connection is read on after its answer was sent, in all and without hearing anything.
+/// A socket that is closed with bytes unread resets the connection, and what the other end had not
+/// read of its answer by then is lost to it: that of a refused upload, which it was still sending.
+const LINGER_DEADLINE: Duration = Duration::from_secs(30);
+const LINGER_SILENCE: Duration = Duration::from_secs(2);
 /// Largest head of a request, and most of a body that is read ahead: what a connection may take of
 /// memory before anybody knows who it is.
 const HEAD_MAX: usize = 64 << 10;
+/// Connections that wait to be accepted: all that come while the daemon restarts. The kernel cuts
+/// it to `net.core.somaxconn`, which is the same (4096 since Linux 5.4).
+const BACKLOG: u32 = 4096;
 /// How long to wait after an accept failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Name under which the service manager passes the control socket (`FileDescriptorName=`).
@@ -68,31 +85,103 @@ pub enum Listener {
     Http(TcpListener, String),
 }
 
+/// What a listener does with connections.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// Answers.
+    pub router: Router,
+    /// How long a client may read nothing of what there is for it.
+    pub write_timeout: Duration,
+    /// Counts what is open.
+    pub open: IntGauge,
+    /// Ends it.
+    pub stop: CancellationToken,
+    /// Where connections run.
+    pub tasks: TaskTracker,
+}
+
+/// Counts one connection while it is there.
+#[derive(Debug)]
+struct Counted(IntGauge);
+
+impl Counted {
+    fn new(open: &IntGauge) -> Self {
+        open.inc();
+        Self(open.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// What the service manager passed.
+#[derive(Debug, Default)]
+struct Passed {
+    /// Of its socket units.
+    listeners: Vec<Listener>,
+    /// Of its descriptor store, by name.
+    kept: Vec<(String, std::net::TcpListener)>,
+}
+
 /// Takes what the service manager passed, and opens the rest.
 pub fn open(control: &Path, addresses: &[SocketAddr]) -> Result<Vec<Listener>, ListenError> {
-    let mut listeners = passed()?;
+    let Passed { mut listeners, kept } = passed()?;
     if !listeners.iter().any(|listener| matches!(listener, Listener::Control(..))) {
         listeners.push(open_control(control)?);
     }
-    if !listeners.iter().any(|listener| matches!(listener, Listener::Http(..))) {
-        for address in addresses {
-            let bind = |source| ListenError::Bind { address: address.to_string(), source };
-            let listener = std::net::TcpListener::bind(address).map_err(bind)?;
-            listener.set_nonblocking(true).map_err(bind)?;
-            listeners.push(http(listener).map_err(bind)?);
-        }
-    }
+    // Socket units take the place of the configuration.
+    let units = listeners.iter().any(|listener| matches!(listener, Listener::Http(..)));
+    listeners.extend(open_http(if units { &[] } else { addresses }, kept)?);
     Ok(listeners)
 }
 
-fn http(listener: std::net::TcpListener) -> std::io::Result<Listener> {
-    let address = listener.local_addr()?;
-    Ok(Listener::Http(TcpListener::from_std(listener)?, format!("http://{address}")))
+/// Takes those kept listeners whose address is still wanted, closes the others, and opens and
+/// keeps what is missing.
+fn open_http(addresses: &[SocketAddr], mut kept: Vec<(String, std::net::TcpListener)>) -> Result<Vec<Listener>, ListenError> {
+    let mut take = |name: String| {
+        let at = kept.iter().position(|(kept, listener)| *kept == name && keep::is_open(listener))?;
+        Some(kept.swap_remove(at).1)
+    };
+    let wanted: Vec<_> = addresses.iter().map(|address| (*address, take(keep::name(*address)))).collect();
+    // First, as what is opened next may be in conflict with it: 0.0.0.0 with 127.0.0.1.
+    for (name, listener) in kept {
+        tracing::info!(name, "a listener that was kept is not wanted any more");
+        keep::forget(&name, listener);
+    }
+    let listener = |(address, kept): (SocketAddr, Option<std::net::TcpListener>)| match kept {
+        Some(listener) => listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener)).and_then(http),
+        None => {
+            let listener = bind(address)?;
+            keep::keep(&keep::name(address), &listener);
+            http(listener)
+        }
+    };
+    let opened = wanted.into_iter().map(|wanted| {
+        let address = wanted.0;
+        listener(wanted).map_err(|source| ListenError::Bind { address: address.to_string(), source })
+    });
+    opened.collect()
 }
 
-fn passed() -> Result<Vec<Listener>, ListenError> {
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // Connections of a daemon before may still linger in TIME_WAIT.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+fn http(listener: TcpListener) -> std::io::Result<Listener> {
+    let address = listener.local_addr()?;
+    Ok(Listener::Http(listener, format!("http://{address}")))
+}
+
+fn passed() -> Result<Passed, ListenError> {
     let error = |name: &str, source| ListenError::Passed { name: name.to_owned(), source };
-    let mut listeners = Vec::new();
+    let mut passed = Passed::default();
     for (descriptor, name) in sd_notify::listen_fds_with_names().map_err(|e| error("list", e))? {
         let descriptor = own(descriptor);
         let listener = match name.as_str() {
@@ -104,16 +193,20 @@ fn passed() -> Result<Vec<Listener>, ListenError> {
             }
             HTTP_NAME => {
                 let listener = std::net::TcpListener::from(descriptor);
-                listener.set_nonblocking(true).and_then(|()| http(listener))
+                listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener)).and_then(http)
+            }
+            kept if keep::is_name(kept) => {
+                passed.kept.push((name, descriptor.into()));
+                continue;
             }
             _ => {
                 tracing::warn!(name, "the service manager passed a socket that has no use, ignoring");
                 continue;
             }
         };
-        listeners.push(listener.map_err(|e| error(&name, e))?);
+        passed.listeners.push(listener.map_err(|e| error(&name, e))?);
     }
-    Ok(listeners)
+    Ok(passed)
 }
 
 #[expect(unsafe_code, reason = "descriptors of the service manager come as numbers")]
@@ -157,14 +250,22 @@ impl Listener {
         }
     }
 
+    /// Which of [`LISTENERS`](crate::telemetry::metrics::LISTENERS) it is.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Control(..) => CONTROL_NAME,
+            Self::Http(..) => HTTP_NAME,
+        }
+    }
+
     /// Serves connections until told to stop.
-    pub async fn serve(self, router: Router, stop: CancellationToken, tasks: TaskTracker) {
+    pub async fn serve(self, service: Service) {
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
             let Ok(place) = room.clone().acquire_owned().await else { return };
             let accepted = tokio::select! {
-                () = stop.cancelled() => return,
-                accepted = self.accept() => accepted,
+                () = service.stop.cancelled() => return,
+                accepted = self.accept(service.write_timeout) => accepted,
             };
             let (stream, origin) = match accepted {
                 Ok(accepted) => accepted,
@@ -174,18 +275,18 @@ impl Listener {
                     continue;
                 }
             };
-            let (router, stop) = (router.clone(), stop.clone());
-            tasks.spawn(async move {
+            let (counted, serving) = (Counted::new(&service.open), service.clone());
+            service.tasks.spawn(async move {
                 match stream {
-                    Stream::Unix(stream) => serve_connection(stream, origin, router, stop).await,
-                    Stream::Tcp(stream) => serve_connection(stream, origin, router, stop).await,
+                    Stream::Unix(stream) => serve_connection(stream, origin, serving).await,
+                    Stream::Tcp(stream) => serve_connection(stream, origin, serving).await,
                 }
-                drop(place);
+                drop((place, counted));
             });
         }
     }
 
-    async fn accept(&self) -> std::io::Result<(Stream, Origin)> {
+    async fn accept(&self, write_timeout: Duration) -> std::io::Result<(Stream, Origin)> {
         match self {
             Self::Control(listener, _) => {
                 let (stream, _) = listener.accept().await?;
@@ -197,6 +298,10 @@ impl Listener {
                 let (stream, address) = listener.accept().await?;
                 // Frames are small and each is waited for.
                 stream.set_nodelay(true)?;
+                // What the kernel has taken and can not get rid of, also of a machine that is gone
+                // (tcp(7)). Behind it the socket's buffer fills up, which `Watched` sees.
+                let millis = u32::try_from(write_timeout.as_millis()).unwrap_or(u32::MAX);
+                setsockopt(&stream, sockopt::TcpUserTimeout, &millis)?;
                 Ok((Stream::Tcp(stream), Origin::Remote(address)))
             }
         }
@@ -208,36 +313,235 @@ enum Stream {
     Tcp(tokio::net::TcpStream),
 }
 
-async fn serve_connection<S>(stream: S, origin: Origin, router: Router, stop: CancellationToken)
+async fn serve_connection<S>(stream: S, origin: Origin, service: Service)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let Service { router, write_timeout, stop, .. } = service;
+    let stream = Watched::new(stream, write_timeout);
+    let asked = CancellationToken::new();
+    let first = asked.clone();
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        first.cancel();
         request.extensions_mut().insert(origin.clone());
         let router = router.clone();
-        async move { Ok::<_, Infallible>(answer(router, request.map(Body::new)).await) }
+        Box::pin(async move { Ok::<_, Infallible>(answer(router, request.map(Body::new)).await) })
     });
-    let connection = hyper::server::conn::http1::Builder::new()
+    let mut connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)
         .max_buf_size(HEAD_MAX)
         .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
     let served = tokio::select! {
-        served = &mut connection => served,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+        served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => served,
+        () = async {
+            stop.cancelled().await;
+            // hyper would close a connection without a request at once, and its client sees an
+            // accepted request fail.
+            let _asked_or_idle = tokio::time::timeout(FIRST_REQUEST_GRACE, asked.cancelled()).await;
+        } => {
+            Pin::new(&mut connection).graceful_shutdown();
+            poll_fn(|cx| connection.poll_without_shutdown(cx)).await
         }
     };
     if let Err(error) = served {
         tracing::debug!(error = crate::report::chain(&error), "a connection ended early, ignoring");
     }
+    let stream = connection.into_parts().io.into_inner();
+    tokio::select! {
+        // Nothing is owed to whoever is still sending then.
+        () = async { stop.cancelled().await; tokio::time::sleep(LINGER_SILENCE).await } => {}
+        _over = tokio::time::timeout(LINGER_DEADLINE, linger(stream)) => {}
+    }
+}
+
+/// Says that nothing more comes, and reads until the other end says the same or falls silent.
+async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    let mut unread = vec![0; 16 << 10];
+    while let Ok(Ok(1..)) = tokio::time::timeout(LINGER_SILENCE, stream.read(&mut unread)).await {}
 }
 
 async fn answer(router: Router, request: hyper::Request<Body>) -> axum::response::Response {
     match router.oneshot(request).await {
         Ok(response) => response,
         Err(never) => match never {},
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::{AsFd, AsRawFd};
+
+    use super::*;
+
+    /// Opens these, and hands back what systemd would pass at the next start: copies.
+    fn opened(
+        addresses: &[SocketAddr],
+        kept: Vec<(String, std::net::TcpListener)>,
+    ) -> (Vec<SocketAddr>, Vec<(String, std::net::TcpListener)>) {
+        let listeners = open_http(addresses, kept).expect("opens");
+        let copies = listeners.iter().zip(addresses).map(|(listener, address)| {
+            let Listener::Http(listener, _) = listener else { panic!("{listener:?} is not for programs") };
+            let copy = listener.as_fd().try_clone_to_owned().expect("clones");
+            (keep::name(*address), std::net::TcpListener::from(copy))
+        });
+        let copies: Vec<_> = copies.collect();
+        (copies.iter().map(|(_, copy)| copy.local_addr().expect("has one")).collect(), copies)
+    }
+
+    /// Sends a request on a connection, and reads what comes until its end.
+    async fn ask(stream: &mut tokio::net::TcpStream) -> String {
+        let mut text = String::new();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.expect("sends");
+        stream.read_to_string(&mut text).await.expect("reads");
+        text
+    }
+
+    /// A listener that answers whoever asks for `/`.
+    struct Served {
+        address: SocketAddr,
+        stop: CancellationToken,
+        serving: tokio::task::JoinHandle<()>,
+        tasks: TaskTracker,
+    }
+
+    impl Served {
+        fn new(answer: &'static str) -> Self {
+            let (addresses, mut kept) = opened(&[any([127, 0, 0, 1])], Vec::new());
+            let listener = kept.remove(0).1;
+            listener.set_nonblocking(true).expect("sets");
+            let listener = http(TcpListener::from_std(listener).expect("is one")).expect("has an address");
+            let service = service(axum::routing::get(async move || answer), Duration::from_secs(60));
+            let (stop, tasks) = (service.stop.clone(), service.tasks.clone());
+            let serving = tokio::spawn(listener.serve(service));
+            Self { address: addresses[0], stop, serving, tasks }
+        }
+
+        async fn connect(&self) -> tokio::net::TcpStream {
+            tokio::net::TcpStream::connect(self.address).await.expect("connects")
+        }
+
+        /// Accepts no more.
+        async fn stop(&mut self) {
+            self.stop.cancel();
+            (&mut self.serving).await.expect("ends");
+        }
+
+        /// Waits until every connection is over.
+        async fn drain(self) {
+            self.tasks.close();
+            self.tasks.wait().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn who_was_accepted_before_a_stop_is_answered_after_it() {
+        let mut served = Served::new("here");
+        let mut quiet = served.connect().await;
+        // It is accepted when a later one was answered.
+        assert!(ask(&mut served.connect().await).await.ends_with("here"));
+        served.stop().await;
+        assert!(ask(&mut quiet).await.ends_with("here"));
+        served.drain().await;
+    }
+
+    #[tokio::test]
+    async fn who_sends_more_than_is_read_gets_the_answer_after_it() {
+        let mut served = Served::new("refused");
+        let mut sender = served.connect().await;
+        // More than the buffers of both ends can hold.
+        let body = vec![0; 64 << 20];
+        let head = format!("GET / HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len());
+        sender.write_all(head.as_bytes()).await.expect("sends");
+        sender.write_all(&body).await.expect("is taken, though nobody wants it");
+        let mut text = String::new();
+        sender.read_to_string(&mut text).await.expect("reads");
+        assert!(text.ends_with("refused"), "{text}");
+        drop(sender);
+        served.stop().await;
+        served.drain().await;
+    }
+
+    /// Lets a client ask for what has no end, and read nothing of it.
+    async fn is_let_go(listener: Listener, mut client: impl AsyncRead + AsyncWrite + Unpin) {
+        let endless = || async {
+            let zeros = || futures_util::future::ready(Some((Ok::<_, Infallible>(vec![0; 64 << 10]), ())));
+            Body::from_stream(futures_util::stream::unfold((), move |()| zeros()))
+        };
+        let service = service(axum::routing::get(endless), Duration::from_millis(100));
+        let (open, stop, tasks) = (service.open.clone(), service.stop.clone(), service.tasks.clone());
+        client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("sends");
+        let serving = tokio::spawn(listener.serve(service));
+        client.read_u8().await.expect("it is answered");
+        assert_eq!(open.get(), 1);
+        tasks.close();
+        tokio::time::timeout(Duration::from_secs(20), tasks.wait()).await.expect("it is let go");
+        assert_eq!(open.get(), 0);
+        // What was on its way is followed by the end.
+        let mut unread = vec![0; 64 << 10];
+        while let Ok(1..) = client.read(&mut unread).await {}
+        stop.cancel();
+        serving.await.expect("ends");
+    }
+
+    #[tokio::test]
+    async fn who_reads_nothing_is_let_go() {
+        let listener = bind(any([127, 0, 0, 1])).and_then(http).expect("binds");
+        let Listener::Http(socket, _) = &listener else { panic!("it is for programs") };
+        let client = tokio::net::TcpStream::connect(socket.local_addr().expect("has one")).await.expect("connects");
+        is_let_go(listener, client).await;
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("sock");
+        let listener = open_control(&path).expect("binds");
+        let client = tokio::net::UnixStream::connect(&path).await.expect("connects");
+        is_let_go(listener, client).await;
+    }
+
+    fn service(route: axum::routing::MethodRouter, write_timeout: Duration) -> Service {
+        Service {
+            router: Router::new().route("/", route),
+            write_timeout,
+            open: IntGauge::new("open", "what is open").expect("a name"),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    fn any(ip: [u8; 4]) -> SocketAddr {
+        SocketAddr::from((ip, 0))
+    }
+
+    #[tokio::test]
+    async fn what_connects_between_two_daemons_is_served_by_the_second() {
+        let (first, kept) = opened(&[any([127, 0, 0, 1]), any([127, 0, 0, 2])], Vec::new());
+        let waiting = std::net::TcpStream::connect(first[1]).expect("is queued though nobody serves");
+        let (second, kept) = opened(&[any([127, 0, 0, 2]), any([127, 0, 0, 1])], kept);
+        assert_eq!(second, [first[1], first[0]], "in whatever order they are configured");
+        kept[0].1.set_nonblocking(false).expect("sets");
+        let (_, from) = kept[0].1.accept().expect("waits there");
+        assert_eq!(from, waiting.local_addr().expect("has one"));
+    }
+
+    #[tokio::test]
+    async fn a_listener_whose_address_changed_makes_room_for_the_next() {
+        let (first, kept) = opened(&[any([127, 0, 0, 1])], Vec::new());
+        let copy = kept[0].1.try_clone().expect("clones");
+        let all = SocketAddr::from(([0, 0, 0, 0], first[0].port()));
+        let (second, kept) = opened(&[all], kept);
+        assert_eq!(second, [all]);
+        assert!(!keep::is_open(&copy), "whoever holds a copy holds nothing");
+        // One that was closed behind our back is opened anew.
+        nix::sys::socket::shutdown(kept[0].1.as_raw_fd(), nix::sys::socket::Shutdown::Both).expect("closes");
+        assert!(keep::is_open(&opened(&[all], kept).1[0].1));
+    }
+
+    #[tokio::test]
+    async fn none_is_kept_when_none_is_configured() {
+        let (first, kept) = opened(&[any([127, 0, 0, 1])], Vec::new());
+        assert!(opened(&[], kept).0.is_empty());
+        std::net::TcpStream::connect(first[0]).expect_err("nobody listens");
     }
 }

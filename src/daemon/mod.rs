@@ -4,9 +4,12 @@
 //! outlived the last daemon are taken up before anybody can ask for them, and systemd hears
 //! `READY=1` only when every listener takes connections.
 
+mod keep;
 mod listen;
 mod lock;
 mod notify;
+mod owner;
+mod stall;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,19 +24,32 @@ use crate::agent::service::{Agents, PathRules};
 use crate::auth::key::Keys;
 use crate::config::settings::StoreUrl;
 use crate::config::{ConfigError, Settings, Sources, credential};
-use crate::doctor::Doctor;
-use crate::http::{About, App, router};
-use crate::link::shim::Gateway;
+use crate::credential::Credentials;
+use crate::crypt::master::{MasterError, MasterKeys};
+use crate::doctor::{Doctor, Secrets};
+use crate::fault::{self, Point};
+use crate::gc::Gc;
+use crate::gc::plan::Rules;
+use crate::http::{About, App, cors, router};
+use crate::link::shim::{Ask, EgressLimits, Gateway};
+use crate::sandbox::Launcher;
 use crate::sandbox::direct::{Direct, DirectSettings};
 use crate::sandbox::remote::Remote;
-use crate::sandbox::{Launcher, Limits};
-use crate::session::{RecoverError, SessionSettings, Sessions};
+use crate::sandbox::walls::{BWRAP, WallSettings, Walls};
+use crate::session::{EgressRules, LimitRules, Owners, RecoverError, SessionSettings, Sessions, SnapshotRules, Times};
+use crate::snapshot::{SnapshotError, Snapshots};
 use crate::store::sqlite::Sqlite;
 use crate::store::{Store, StoreError};
 
 /// How long requests under way may take to end after a stop was asked for. Streams end at once:
 /// their clients go on from their cursor.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long the launcher may take to say whether the host goes down. It asks systemd one question.
+const HOST_DEADLINE: Duration = Duration::from_secs(3);
+/// How long putting sessions away may take when the host goes down, after what turns got to end by
+/// themselves. Both, and the drain deadlines, fit into `TimeoutStopSec=` of the unit.
+const PUT_AWAY_DEADLINE: Duration = Duration::from_secs(45);
 
 /// What the command line says.
 #[derive(Debug, Clone)]
@@ -57,6 +73,8 @@ pub struct DirectOptions {
     pub init: PathBuf,
     /// Folder of the files that become `/etc` inside.
     pub etc: PathBuf,
+    /// Bubblewrap.
+    pub bwrap: PathBuf,
 }
 
 /// Why the daemon did not start, or ended.
@@ -76,12 +94,18 @@ pub enum DaemonError {
     /// The key of the model API can not be used.
     #[error("model key")]
     Credential(#[from] credential::CredentialError),
+    /// The master key is there, but can not be used.
+    #[error(transparent)]
+    Master(#[from] MasterError),
     /// Another daemon uses the state folder.
     #[error(transparent)]
     Lock(#[from] lock::LockError),
     /// The database can not be opened.
     #[error("database")]
     Store(#[from] StoreError),
+    /// Snapshots can not be reached.
+    #[error("snapshots")]
+    Snapshots(#[from] SnapshotError),
     /// Agents' files can not be reached.
     #[error("agents in {}", path.display())]
     Agents {
@@ -110,7 +134,7 @@ pub enum DaemonError {
 impl DaemonError {
     /// Whether only a change of the configuration helps, so that no restart should be tried.
     pub const fn is_config(&self) -> bool {
-        matches!(self, Self::Config(_) | Self::Unsupported { .. } | Self::Credential(_))
+        matches!(self, Self::Config(_) | Self::Unsupported { .. } | Self::Credential(_) | Self::Master(_))
     }
 }
 
@@ -123,30 +147,62 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
     };
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     let model_key = credential::model_key(credentials.as_deref(), &root)?;
+    let master = credential::master_keys(credentials.as_deref(), &root)?;
+    let master = master.map_or(Ok(None), |(path, keys)| MasterKeys::parse(&path, &keys))?;
 
     let lock = lock::acquire(&options.data)?;
     let store = open_store(&settings, &options.data)?;
     let versions = Arc::new(open_versions(&settings, &options.data)?);
+    let credentials = Credentials::new(store.clone(), master.clone());
     let launcher = open_launcher(&settings, &options);
     for lack in launcher.lacks() {
         tracing::warn!(lack, "sandboxes are weaker than they should be");
     }
+    let walls = Arc::new(Walls::new(wall_settings(&settings, &options)));
+    match walls.examine().await {
+        Ok(weaknesses) => {
+            for weakness in weaknesses {
+                tracing::warn!(%weakness, "sandboxes are made without a wall, as the configuration accepts");
+            }
+        }
+        // What was done before can be read all the same, and the host may heal.
+        Err(error) => tracing::error!("no sandbox can be made: {error}"),
+    }
     let session_settings = SessionSettings {
+        credentials: credentials.clone(),
         runtime: settings.runtime.claude.clone(),
-        limits: limits(&settings),
+        limits: LimitRules { default: settings.limits, max: settings.max_limits },
         tmp_bytes: settings.sandbox.tmp.0,
+        walls: walls.clone(),
+        require: settings.sandbox.require,
         gateway: Gateway {
             base_url: settings.model.base_url.clone(),
             api_key: model_key.as_ref().map(|key| key.reveal().to_owned()),
         },
+        prices: settings.prices.clone(),
+        times: Times {
+            freeze_after: Duration::from_secs(settings.sessions.freeze_after.0),
+            park_after: Duration::from_secs(settings.sessions.park_after.0),
+        },
+        uploads: options.data.join("uploads"),
+        upload_bytes: settings.http.upload_bytes,
+        snapshots: SnapshotRules { policy: settings.snapshots.policy, keep: settings.snapshots.keep as usize },
+        egress: egress(&settings),
+        ask: Ask { timeout_ms: Some(settings.permissions.timeout.0 * 1000), on_timeout: settings.permissions.on_timeout },
     };
-    let doctor = Doctor::new(&settings, &options.data, model_key.is_some(), launcher.clone());
+    let snapshots_url = in_data_url(&settings.snapshots.url, &options.data);
+    let snapshots = Snapshots::open(&snapshots_url).await?;
+    let snapshots_folder = snapshots_url.strip_prefix("file://").map(PathBuf::from);
+    let secrets = Secrets { model_key: model_key.is_some(), master_key: master.is_some() };
+    let doctor = Doctor::new(&settings, &options.data, secrets, launcher.clone(), walls);
     let lacks = launcher.lacks();
-    let sessions = Sessions::new(store.clone(), launcher, versions.clone(), session_settings);
+    let sessions = Sessions::new(store.clone(), launcher.clone(), versions.clone(), snapshots.clone(), session_settings);
+    claim(&sessions, &options.data, snapshots_folder.as_deref()).await?;
     let recovered = sessions.recover().await?;
     tracing::info!(
         attached = recovered.attached,
         interrupted = recovered.interrupted,
+        ended = recovered.ended,
         orphans = recovered.orphans,
         unfinished = recovered.unfinished,
         "sandboxes compared with sessions"
@@ -154,34 +210,75 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
 
     let rules =
         PathRules { roots: settings.agents.path_roots.clone(), remote: settings.agents.remote_paths, base: options.data.clone() };
+    let gc = Arc::new(Gc::new(store.clone(), snapshots, versions.clone(), sessions.clone(), retention(&settings)));
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let app = App {
         sessions: sessions.clone(),
         agents: Agents::new(store.clone(), versions, rules),
         keys: Keys::new(store.clone()),
+        credentials,
+        gc: gc.clone(),
         store,
         about: Arc::new(About { started: std::time::SystemTime::now(), coordinator_id: coordinator_id(), lacks, doctor }),
         stop: stop.clone(),
     };
     let listeners = listen::open(&options.control, &settings.http.listen)?;
+    let local = router(app);
+    // No page has any business on the control socket.
+    let remote = cors::layer(&settings.http.cors_origins).map_or_else(|| local.clone(), |cors| local.clone().layer(cors));
     for listener in listeners {
         tracing::info!(address = listener.address(), "listening");
-        tasks.spawn(listener.serve(router(app.clone()), stop.clone(), tasks.clone()));
+        let router = if matches!(listener, listen::Listener::Http(..)) { &remote } else { &local };
+        let service = listen::Service {
+            router: router.clone(),
+            write_timeout: Duration::from_secs(settings.http.write_timeout.0),
+            open: sessions.metrics().connections.with_label_values(&[listener.kind()]),
+            stop: stop.clone(),
+            tasks: tasks.clone(),
+        };
+        tasks.spawn(listener.serve(service));
     }
     notify::ready(&sessions);
-    let beat = tokio::spawn(notify::keep_up(sessions));
+    let beat = tokio::spawn(notify::keep_up(sessions.clone()));
+    let compacting = tokio::spawn(sessions.clone().keep_compact(Duration::from_secs(settings.log.keep_deltas.0)));
+    let collecting = tokio::spawn(gc.keep_running());
+    let sweeping = tokio::spawn(sessions.clone().keep_swept(Duration::from_secs(settings.sessions.sweep_every.0)));
+    let watching = tokio::spawn(sessions.clone().watch_store());
     wait_for_stop().await?;
 
-    tracing::info!("stopping; sandboxes go on");
     notify::stopping();
+    if host_stops(&*launcher).await {
+        tracing::info!("the host goes down, putting sessions away");
+        fault::at(Point::HostStops);
+        // Whoever follows a turn sees its end, so requests are served meanwhile.
+        sessions.put_away(Duration::from_secs(settings.sessions.shutdown_grace.0), PUT_AWAY_DEADLINE).await;
+        fault::at(Point::HostPutAway);
+    } else {
+        tracing::info!("stopping; sandboxes go on");
+    }
     stop.cancel();
+    sweeping.abort();
+    watching.abort();
     tasks.close();
     if tokio::time::timeout(DRAIN_DEADLINE, tasks.wait()).await.is_err() {
         tracing::info!("some requests were still under way");
     }
+    sessions.close().await;
     beat.abort();
+    compacting.abort();
+    collecting.abort();
     drop(lock);
     Ok(())
+}
+
+/// Makes sure that what is on this host belongs to the database, and writes that down.
+async fn claim(sessions: &Sessions, data: &Path, snapshots: Option<&Path>) -> Result<(), DaemonError> {
+    let os = |source| DaemonError::Os { what: "note to which database sandboxes and snapshots belong", source };
+    let of_snapshots = snapshots.map(owner::read).transpose().map_err(os)?.flatten();
+    let owners = Owners { sandboxes: owner::read(data).map_err(os)?, snapshots: of_snapshots };
+    let name = sessions.check_owners(&owners).await?;
+    owner::write(data, &name).map_err(os)?;
+    snapshots.map_or(Ok(()), |folder| owner::write(folder, &name)).map_err(os)
 }
 
 fn open_store(settings: &Settings, data: &Path) -> Result<Arc<dyn Store>, DaemonError> {
@@ -196,6 +293,14 @@ fn open_store(settings: &Settings, data: &Path) -> Result<Arc<dyn Store>, Daemon
 /// A path below the default state folder moves with `--data`.
 fn in_data(path: &Path, data: &Path, name: &str) -> PathBuf {
     if path == Path::new(DEFAULT_DATA).join(name) { data.join(name) } else { path.to_owned() }
+}
+
+/// The same for a location.
+fn in_data_url(url: &str, data: &Path) -> String {
+    match url.strip_prefix("file://") {
+        Some(path) => format!("file://{}", in_data(Path::new(path), data, "snapshots").display()),
+        None => url.to_owned(),
+    }
 }
 
 /// The state folder of an installed Ash.
@@ -217,18 +322,61 @@ fn open_launcher(settings: &Settings, options: &Options) -> Arc<dyn Launcher> {
             shim: direct.shim.clone(),
             init: direct.init.clone(),
             etc: direct.etc.clone(),
+            bwrap: direct.bwrap.clone(),
         })),
     }
 }
 
-fn limits(settings: &Settings) -> Limits {
-    let limits = settings.limits;
-    Limits { memory: limits.memory, cpu: limits.cpu, tasks: limits.tasks, disk: limits.disk }
+fn retention(settings: &Settings) -> Rules {
+    let kept = settings.retention;
+    Rules {
+        ended_after: kept.ended_after.map(|time| Duration::from_secs(time.0)),
+        snapshot_bytes: kept.snapshot_bytes.map(|size| size.0),
+        agent_versions: kept.agent_versions as usize,
+    }
+}
+
+fn wall_settings(settings: &Settings, options: &Options) -> WallSettings {
+    WallSettings {
+        root: PathBuf::from("/"),
+        bwrap: options.direct.as_ref().map_or_else(|| BWRAP.into(), |direct| direct.bwrap.clone()),
+        accept: settings.sandbox.accept.clone(),
+        ptrace: settings.sandbox.ptrace,
+    }
+}
+
+fn egress(settings: &Settings) -> EgressRules {
+    let egress = &settings.egress;
+    EgressRules {
+        bound: egress.allow.clone(),
+        private: egress.allow_private.clone(),
+        limits: EgressLimits {
+            connections: egress.connections,
+            idle_ms: egress.idle.0 * 1000,
+            bytes_per_second: egress.rate.0,
+            bytes: egress.total.0,
+        },
+    }
 }
 
 fn coordinator_id() -> String {
     let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
     format!("{}-{}", host.as_deref().unwrap_or("localhost"), std::process::id())
+}
+
+/// Whether it is the host that goes down, and not this daemon alone. Whoever can not be asked says no.
+async fn host_stops(launcher: &dyn Launcher) -> bool {
+    match tokio::time::timeout(HOST_DEADLINE, launcher.host_stops()).await {
+        Ok(Ok(stops)) => stops,
+        Ok(Err(error)) => {
+            tracing::warn!(error = crate::report::chain(&error), "whether the host goes down can not be asked, ignoring");
+            false
+        }
+        Err(_) => {
+            tracing::warn!("the launcher does not say in time whether the host goes down, ignoring");
+            false
+        }
+    }
 }
 
 async fn wait_for_stop() -> Result<(), DaemonError> {

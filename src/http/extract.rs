@@ -1,16 +1,23 @@
 //! Taking requests apart, with errors that name the field.
 
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
+use bytes::BytesMut;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
 use super::problem::Failure;
 use crate::auth::Principal;
+use crate::store::TurnKey;
+use crate::wire::message::MessageBody;
 use crate::wire::problem::Code;
 
 /// Largest JSON body, unless the route says otherwise.
@@ -49,7 +56,8 @@ impl<S: Send + Sync, T: DeserializeOwned, F: DeserializeOwned, const MAX: usize>
     }
 }
 
-async fn json_text(request: Request, max: usize) -> Result<Bytes, Failure> {
+/// The text of a body of JSON, at most so many bytes; of no body, that of an empty object.
+pub async fn json_text(request: Request, max: usize) -> Result<Bytes, Failure> {
     let is_json = is_json(&request);
     let body = read_body(request, max).await?;
     if body.iter().all(u8::is_ascii_whitespace) {
@@ -68,23 +76,42 @@ fn is_json(request: &Request) -> bool {
     kind.eq_ignore_ascii_case("application/json") || kind.ends_with("+json")
 }
 
+/// How long a body may take beside the time for its bytes.
+const BODY_GRACE: Duration = Duration::from_secs(30);
+/// Bytes of a body that come in a second, at least: a slow line does more, and who sends one byte a
+/// minute keeps a place from others.
+const BODY_RATE: u64 = 8 << 10;
+
 async fn read_body(request: Request, max: usize) -> Result<Bytes, Failure> {
-    match Limited::new(request.into_body(), max).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Failure::too_large(format!("The body is larger than {max} bytes"))),
-        Err(error) => Err(Failure::invalid(format!("The body could not be read: {error}"))),
+    let mut body = Limited::new(request.into_body(), max);
+    let (started, mut bytes) = (Instant::now(), BytesMut::new());
+    loop {
+        let deadline = started + BODY_GRACE + Duration::from_secs(bytes.len() as u64 / BODY_RATE);
+        let frame = tokio::time::timeout_at(deadline, body.frame()).await;
+        match frame.map_err(|_| Failure::invalid("The body did not come in time"))? {
+            None => return Ok(bytes.freeze()),
+            Some(Ok(frame)) => bytes.extend_from_slice(&frame.into_data().unwrap_or_default()),
+            Some(Err(error)) if error.is::<LengthLimitError>() => {
+                return Err(Failure::too_large(format!("The body is larger than {max} bytes")));
+            }
+            Some(Err(error)) => return Err(Failure::invalid(format!("The body could not be read: {error}"))),
+        }
     }
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+/// Reads a JSON value, all of the text.
+pub fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
         let reason = error.into_inner().to_string();
-        if path == "." {
-            Failure::invalid(format!("The body is not what this route takes: {reason}"))
-        } else {
-            Failure::field(path, reason)
+        // serde names it in its sentence alone, and takes its parent for the place.
+        let missing = reason.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+        match (path.as_str(), missing) {
+            (".", Some(name)) => Failure::field(name, "is missing"),
+            (path, Some(name)) => Failure::field(format!("{path}.{name}"), "is missing"),
+            (".", None) => Failure::invalid(format!("The body is not what this route takes: {reason}")),
+            _ => Failure::field(path, reason),
         }
     })?;
     reader.end().map_err(|error| Failure::invalid(format!("The body goes on after its JSON value: {error}")))?;
@@ -106,6 +133,33 @@ where
         let Path(text) =
             Path::<String>::from_request_parts(parts, state).await.map_err(|e| Failure::field("id", e.body_text()))?;
         text.parse().map(Self).map_err(|e: T::Err| Failure::field("id", e.to_string()))
+    }
+}
+
+/// Two parts of the path, the second within the first.
+#[derive(Debug)]
+pub struct Ids<T, U>(pub T, pub U);
+
+impl<S: Send + Sync, T, U> FromRequestParts<S> for Ids<T, U>
+where
+    T: std::str::FromStr + Send,
+    T::Err: std::fmt::Display,
+    U: std::str::FromStr + Send,
+    U::Err: std::fmt::Display,
+{
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let texts = Path::<Vec<(String, String)>>::from_request_parts(parts, state).await;
+        let texts = texts.map_err(|e| match e.body_text() {
+            text if text.contains("UTF-8") => Failure::field("path", "is not UTF-8"),
+            text => Failure::field("id", text),
+        })?;
+        let texts = texts.0;
+        let [(first, one), (second, other)] = &texts[..] else { return Err(Failure::field("id", "is missing")) };
+        let one = one.parse().map_err(|e: T::Err| Failure::field(first, e.to_string()))?;
+        let other = other.parse().map_err(|e: U::Err| Failure::field(second, e.to_string()))?;
+        Ok(Self(one, other))
     }
 }
 
@@ -138,6 +192,55 @@ impl<S: Send + Sync> FromRequestParts<S> for Principal {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
         // The layer before every route that takes one has put it there.
         parts.extensions.get::<Self>().cloned().ok_or_else(|| Failure::unauthorized("Missing Authorization header"))
+    }
+}
+
+/// A whole number of the query within its bounds.
+pub fn in_range(field: &str, value: Option<i64>, range: std::ops::RangeInclusive<i64>) -> Result<Option<i64>, Failure> {
+    match value {
+        Some(value) if !range.contains(&value) => {
+            let reason = if *range.end() == i64::MAX {
+                format!("has to be at least {}", range.start())
+            } else {
+                format!("has to be from {} to {}", range.start(), range.end())
+            };
+            Err(Failure::field(field, reason))
+        }
+        value => Ok(value),
+    }
+}
+
+/// `after` and `limit` of a list that is read in pages: what follows the id `after` (default 0, from
+/// the start), at most `limit` of it (1 to 1000).
+pub fn page(after: Option<i64>, limit: Option<i64>, default: i64) -> Result<(i64, usize), Failure> {
+    let limit = in_range("limit", limit, 1..=1000)?.unwrap_or(default);
+    let after = in_range("after", after, 0..=i64::MAX)?.unwrap_or(0);
+    Ok((after, limit as usize))
+}
+
+/// The header `Idempotency-Key`: 1 to 255 visible ASCII characters.
+#[derive(Debug)]
+pub struct IdempotencyKey(Option<String>);
+
+/// Longest key; what other services take.
+const KEY_MAX: usize = 255;
+
+impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        let Some(value) = parts.headers.get("idempotency-key") else { return Ok(Self(None)) };
+        let key = value.to_str().ok().filter(|key| (1..=KEY_MAX).contains(&key.len()));
+        let reason = format!("has to be 1 to {KEY_MAX} visible ASCII characters");
+        key.map(|key| Self(Some(key.to_owned()))).ok_or_else(|| Failure::field("Idempotency-Key", reason))
+    }
+}
+
+impl IdempotencyKey {
+    /// The key with the message that it came with.
+    pub fn of(self, message: &MessageBody) -> Option<TurnKey> {
+        let body = serde_json::to_vec(message).unwrap_or_default();
+        self.0.map(|key| TurnKey { key, message: Sha256::digest(body).into() })
     }
 }
 

@@ -4,10 +4,16 @@
 //! be done in which state is decided below them. Every request has an id, which the answer's
 //! `x-request-id`, the error body and the journal carry.
 
+pub mod cors;
 pub mod extract;
+mod field;
+mod kept;
+mod list;
+mod media_type;
 pub mod problem;
 mod route;
 mod sse;
+mod upload;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,7 +34,9 @@ use crate::agent::service::Agents;
 use crate::auth::Principal;
 use crate::auth::key::Keys;
 use crate::auth::peer::PeerRefused;
+use crate::credential::Credentials;
 use crate::doctor::Doctor;
+use crate::gc::Gc;
 use crate::session::Sessions;
 use crate::store::Store;
 use crate::wire::problem::Code;
@@ -50,8 +58,12 @@ pub struct App {
     pub sessions: Sessions,
     /// Agents.
     pub agents: Agents,
+    /// Removal of what is not needed any more.
+    pub gc: Arc<Gc>,
     /// API keys.
     pub keys: Keys,
+    /// Secrets that are kept for sessions.
+    pub credentials: Credentials,
     /// The database, for checks.
     pub store: Arc<dyn Store>,
     /// What the daemon says of itself.
@@ -75,11 +87,18 @@ pub struct About {
 
 /// All routes.
 pub fn router(app: App) -> Router {
-    use route::{agents, doctor, health, keys, sessions};
+    use route::{
+        agent_files, agents, credentials, doctor, egress, exec, files, gc, health, keys, limits, logs, metrics, permissions,
+        resources, security, sessions, snapshots, turns, workspace,
+    };
     let api = Router::new()
         .route("/api/agents", get(agents::list).post(agents::deploy))
         .route("/api/agents/{name}", get(agents::show).patch(agents::patch).delete(agents::delete))
         .route("/api/agents/{name}/archive", put(agents::deploy_archive))
+        .route("/api/agents/{name}/config", get(agent_files::config).patch(agent_files::configure))
+        .route("/api/agents/{name}/files", get(agent_files::list).post(agent_files::write))
+        .route("/api/agents/{name}/files/", get(agent_files::no_path).delete(agent_files::no_path))
+        .route("/api/agents/{name}/files/{*path}", get(agent_files::read).delete(agent_files::delete))
         .route("/api/sessions", get(sessions::list).post(sessions::create))
         .route("/api/sessions/{id}", get(sessions::show).delete(sessions::end))
         .route("/api/sessions/{id}/config", patch(sessions::configure))
@@ -87,9 +106,36 @@ pub fn router(app: App) -> Router {
         .route("/api/sessions/{id}/events", get(sessions::events))
         .route("/api/sessions/{id}/stream", get(sessions::stream))
         .route("/api/sessions/{id}/interrupt", post(sessions::interrupt))
+        .route("/api/sessions/{id}/pause", post(snapshots::pause))
+        .route("/api/sessions/{id}/resume", post(snapshots::resume))
+        .route("/api/sessions/{id}/stop", post(snapshots::stop))
+        .route("/api/sessions/{id}/fork", post(snapshots::fork))
+        .route("/api/sessions/{id}/rewind", post(snapshots::rewind))
+        .route("/api/sessions/{id}/workspace", get(workspace::download).post(workspace::upload))
+        .route("/api/sessions/{id}/logs", get(logs::list))
+        .route("/api/sessions/{id}/exec", post(exec::run))
+        .route("/api/sessions/{id}/files", get(files::list).post(files::write))
+        .route("/api/sessions/{id}/files/", get(files::no_path).delete(files::no_path))
+        .route("/api/sessions/{id}/files/{*path}", get(files::read).delete(files::delete))
+        .route("/api/sessions/{id}/snapshots", get(snapshots::list).post(snapshots::take))
+        .route("/api/sessions/{id}/egress", get(egress::show).patch(egress::change))
+        .route("/api/sessions/{id}/security", get(security::show))
+        .route("/api/resources", get(resources::list))
+        .route("/api/sessions/{id}/resources", get(resources::show))
+        .route("/api/sessions/{id}/limits", get(limits::show).patch(limits::change))
+        .route("/api/sessions/{id}/turns", get(turns::list))
+        .route("/api/sessions/{id}/turns/{turn}", get(turns::show))
+        .route("/api/sessions/{id}/turns/{turn}/cancel", post(turns::cancel))
+        .route("/api/sessions/{id}/permissions", get(permissions::list))
+        .route("/api/sessions/{id}/permissions/{permission}", get(permissions::show).post(permissions::answer))
+        .route("/api/credentials", get(credentials::list).post(credentials::create))
+        .route("/api/credentials/reseal", post(credentials::reseal))
+        .route("/api/credentials/{id}", patch(credentials::change).delete(credentials::delete))
         .route("/api/api-keys", get(keys::list).post(keys::create))
         .route("/api/api-keys/{id}", delete(keys::revoke))
         .route("/api/doctor", get(doctor::show))
+        .route("/api/gc", post(gc::run))
+        .route("/metrics", get(metrics::show))
         .fallback(no_route)
         .layer(from_fn_with_state(app.clone(), authenticate));
     Router::new()
@@ -111,9 +157,8 @@ async fn no_method(request: Request) -> Failure {
     Failure::new(StatusCode::METHOD_NOT_ALLOWED, Code::MethodNotAllowed, sentence)
 }
 
-/// Bodies up to this size are read before their request is handled. A server that closes a
-/// connection with bytes unread resets it, upon which the client may lose the answer it had
-/// already been sent; so small bodies are taken also by routes that have no use for them.
+/// Bodies up to this size are read before their request is handled, also for routes that have no use
+/// for them: hyper ends a connection whose request was not read, and the next one on it fails.
 const SMALL_BODY: usize = 64 << 10;
 /// How long such a body may take. It comes with its head, or its sender is up to something.
 const SMALL_BODY_DEADLINE: Duration = Duration::from_secs(30);

@@ -6,8 +6,12 @@ use axum::response::{IntoResponse, Response};
 use crate::agent::service::AgentError;
 use crate::agent::{Blame, ContentError};
 use crate::auth::key::{KeyError, KeyRefused};
+use crate::credential::CredentialError;
+use crate::link::files::Refusal;
 use crate::report::chain;
 use crate::session::SessionError;
+use crate::session::bundle::BundleError;
+use crate::session::files::FileError;
 use crate::store::StoreError;
 use crate::wire::problem::{Code, Detail, Problem};
 
@@ -128,11 +132,46 @@ impl From<SessionError> for Failure {
     fn from(error: SessionError) -> Self {
         let sentence = error.to_string();
         match error {
-            SessionError::NotFound | SessionError::NoAgent(_) => Self::not_found(sentence),
-            SessionError::NoVersion { .. } => Self::new(StatusCode::UNPROCESSABLE_ENTITY, Code::Unprocessable, sentence),
+            SessionError::NotFound | SessionError::NoAgent(_) | SessionError::NoTurn | SessionError::NoPermission => {
+                Self::not_found(sentence)
+            }
+            SessionError::NoVersion { .. } | SessionError::Weak(_) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, Code::Unprocessable, sentence)
+            }
+            SessionError::CanNot { .. } => Self::new(StatusCode::BAD_REQUEST, Code::Conflict, sentence),
+            SessionError::Over => Self::new(StatusCode::GONE, Code::Gone, sentence),
+            SessionError::NoSnapshot { .. } | SessionError::NoWorkspace => Self::not_found(sentence),
+            SessionError::File(FileError::Refused(Refusal::Missing)) => Self::not_found(sentence),
+            SessionError::File(_) => Self::invalid(sentence),
+            SessionError::Bundle(BundleError::Host(_)) => Self::internal(&error),
+            SessionError::Bundle(BundleError::TooLarge(_) | BundleError::TooMany) => Self::too_large(sentence),
+            SessionError::Bundle(_) => Self::invalid(sentence),
+            SessionError::Resume(_)
+            | SessionError::Snapshot(_)
+            | SessionError::Download(_)
+            | SessionError::Upload(_)
+            | SessionError::Exec(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Internal, sentence),
             SessionError::Status(_) => Self::new(StatusCode::BAD_REQUEST, Code::Conflict, sentence),
-            SessionError::Busy(_) => Self::new(StatusCode::CONFLICT, Code::Conflict, sentence),
+            SessionError::Busy(_) | SessionError::TurnOver { .. } | SessionError::Resolved => {
+                Self::new(StatusCode::CONFLICT, Code::Conflict, sentence)
+            }
+            SessionError::Unanswerable(_) | SessionError::KeyReused | SessionError::Unusable { .. } => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, Code::Unprocessable, sentence)
+            }
+            SessionError::QueueFull(_) | SessionError::ExecBusy(_) => {
+                let mut failure = Self::new(StatusCode::TOO_MANY_REQUESTS, Code::RateLimited, sentence);
+                failure.retry_after = Some(5);
+                failure
+            }
+            SessionError::NotKept => {
+                let mut failure = Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, sentence);
+                failure.retry_after = Some(30);
+                failure
+            }
             SessionError::Invalid { field, reason } => Self::field(field, reason),
+            // The contract's sentence, which does not tell whether somebody else has it.
+            SessionError::Credential(CredentialError::NotFound) => Self::invalid("Invalid or inaccessible credential"),
+            SessionError::Credential(error) => error.into(),
             SessionError::Open(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Internal, sentence),
             SessionError::Store(error) => error.into(),
             SessionError::Closing => {
@@ -162,6 +201,21 @@ impl From<KeyError> for Failure {
     }
 }
 
+impl From<CredentialError> for Failure {
+    fn from(error: CredentialError) -> Self {
+        let sentence = error.to_string();
+        match error {
+            // The contract's status.
+            CredentialError::NoMaster => Self::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Internal, sentence),
+            CredentialError::Invalid { field, reason } => Self::field(field, reason),
+            CredentialError::NotFound => Self::not_found(sentence),
+            CredentialError::Unusable(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, Code::Unprocessable, sentence),
+            CredentialError::Seal(_) => Self::internal(&error),
+            CredentialError::Store(error) => error.into(),
+        }
+    }
+}
+
 impl From<AgentError> for Failure {
     fn from(error: AgentError) -> Self {
         match error {
@@ -169,6 +223,12 @@ impl From<AgentError> for Failure {
             AgentError::PathRefused(_) => Self::forbidden(error.to_string()),
             AgentError::Content(error) => error.into(),
             AgentError::Store(error) => error.into(),
+            AgentError::NoFolder | AgentError::NoFile => Self::not_found(error.to_string()),
+            AgentError::NoPath
+            | AgentError::Path
+            | AgentError::Escapes(_)
+            | AgentError::NotFile
+            | AgentError::FileTooLarge { .. } => Self::invalid(error.to_string()),
             AgentError::Broken(error) => Self::internal(&error),
         }
     }

@@ -1,6 +1,6 @@
 //! The loop of process 1.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getsid};
 
 use super::{InitError, sys};
 use crate::link::datagram;
@@ -92,8 +92,14 @@ impl Init {
                     Err(error) => self.tell(&FromInit::Failed { handle, error: format!("signal {signal}: {error}") }, None),
                 }
             }
-            ToInit::KillAll => {
-                self.kill_all();
+            ToInit::KillAll { spare } => {
+                let spared: Vec<_> =
+                    self.started.iter().filter(|(_, handle)| spare.contains(handle)).map(|(pid, _)| *pid).collect();
+                if spared.is_empty() {
+                    self.kill_all();
+                } else {
+                    kill_others(&spared);
+                }
                 Ok(())
             }
             ToInit::Listen { handle, port } => match listen(port) {
@@ -125,6 +131,29 @@ impl Init {
     fn tell(&self, message: &FromInit, descriptor: Option<BorrowedFd<'_>>) -> Result<(), InitError> {
         let body = serde_json::to_vec(message)?;
         datagram::send(self.socket.as_fd(), &body, descriptor.as_slice()).map_err(InitError::sys("send"))
+    }
+}
+
+/// Kills every process but this one and those in these sessions, each named by its leader, if this one is
+/// process 1. What starts another process while it is looked for is found by the next look.
+fn kill_others(spared: &[i32]) {
+    if std::process::id() != 1 {
+        return;
+    }
+    let mut killed = HashSet::new();
+    loop {
+        let Ok(processes) = std::fs::read_dir("/proc") else { return };
+        let numbers = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+        let mut is_new = false;
+        for pid in numbers.filter(|pid| *pid != 1) {
+            let number = Pid::from_raw(pid);
+            // One that has ended has no session any more.
+            let is_spared = getsid(Some(number)).is_ok_and(|session| spared.contains(&session.as_raw()));
+            is_new |= !is_spared && kill(number, Signal::SIGKILL).is_ok() && killed.insert(pid);
+        }
+        if !is_new {
+            return;
+        }
     }
 }
 

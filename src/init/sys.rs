@@ -1,7 +1,9 @@
 //! The system calls that have no safe wrapper.
-#![expect(unsafe_code, reason = "pre_exec, waitpid for every signal number, close_range")]
+#![expect(unsafe_code, reason = "pre_exec, waitpid for every signal number, close_range, extended attributes")]
 
+use std::ffi::CStr;
 use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -47,4 +49,28 @@ pub fn close_inherited_on_exec() -> io::Result<()> {
     // SAFETY: takes no pointers; it only sets a flag on descriptors.
     let result = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     Errno::result(result).map(drop).map_err(io::Error::from)
+}
+
+/// The names of a file's extended attributes, each with a NUL at its end, put into `into`; how many
+/// bytes they are.
+pub fn list_attributes(file: impl AsFd, into: &mut [u8]) -> Result<usize, Errno> {
+    // SAFETY: the buffer outlives the call, which writes no more than its length.
+    let length = unsafe { libc::flistxattr(file.as_fd().as_raw_fd(), into.as_mut_ptr().cast(), into.len()) };
+    Errno::result(length).map(|length| usize::try_from(length).unwrap_or_default())
+}
+
+/// The value of an extended attribute, put into `into`; how many bytes it is.
+pub fn get_attribute(file: impl AsFd, name: &CStr, into: &mut [u8]) -> Result<usize, Errno> {
+    // SAFETY: the name ends in NUL, the buffer outlives the call, which writes no more than its
+    // length.
+    let length = unsafe { libc::fgetxattr(file.as_fd().as_raw_fd(), name.as_ptr(), into.as_mut_ptr().cast(), into.len()) };
+    Errno::result(length).map(|length| usize::try_from(length).unwrap_or_default())
+}
+
+/// Sets an extended attribute.
+pub fn set_attribute(file: impl AsFd, name: &CStr, value: &[u8]) -> Result<(), Errno> {
+    // SAFETY: the name ends in NUL, the value outlives the call, which reads no more than its
+    // length.
+    let result = unsafe { libc::fsetxattr(file.as_fd().as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+    Errno::result(result).map(drop)
 }

@@ -14,14 +14,16 @@ use std::fs;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::unistd::symlinkat;
 use tar::{Archive, Entry, EntryType};
+
+use super::place;
+use crate::archive::components;
 
 /// Longest path or link target, as in Linux (`PATH_MAX`).
 const PATH_MAX: u64 = 4096;
@@ -62,9 +64,9 @@ pub enum UnpackError {
 
 /// Empties `folder` and unpacks the archive into it.
 pub fn unpack(archive: impl Read, folder: &Path) -> Result<(), UnpackError> {
-    empty(folder).map_err(|source| UnpackError::Empty { folder: folder.to_owned(), source })?;
-    let root = nix::fcntl::open(folder, OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(|errno| UnpackError::Empty { folder: folder.to_owned(), source: errno.into() })?;
+    let opened = nix::fcntl::open(folder, OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
+    let emptied = opened.map_err(io::Error::from).and_then(|root| place::clear(&root).map(|()| root));
+    let root = emptied.map_err(|source| UnpackError::Empty { folder: folder.to_owned(), source })?;
     let mut archive = Archive::new(archive);
     // Raw, so that names of any length are read here, with a limit.
     let entries = archive.entries().map_err(UnpackError::Read)?.raw(true);
@@ -74,7 +76,7 @@ pub fn unpack(archive: impl Read, folder: &Path) -> Result<(), UnpackError> {
         if extended.take(&mut entry)? {
             continue;
         }
-        place(&root, &mut entry, std::mem::take(&mut extended))?;
+        put(&root, &mut entry, std::mem::take(&mut extended))?;
     }
     Ok(())
 }
@@ -144,7 +146,7 @@ fn refuse<R: Read>(entry: &Entry<'_, R>, reason: &'static str) -> UnpackError {
 }
 
 /// Puts one entry in its place.
-fn place<R: Read>(root: &OwnedFd, entry: &mut Entry<'_, R>, extended: Extended) -> Result<(), UnpackError> {
+fn put<R: Read>(root: &OwnedFd, entry: &mut Entry<'_, R>, extended: Extended) -> Result<(), UnpackError> {
     let bytes = extended.path.unwrap_or_else(|| entry.header().path_bytes().into_owned());
     let path = PathBuf::from(OsString::from_vec(bytes));
     let refused = |reason| UnpackError::Entry { path: path.clone(), reason };
@@ -190,20 +192,6 @@ fn place<R: Read>(root: &OwnedFd, entry: &mut Entry<'_, R>, extended: Extended) 
     }
 }
 
-fn components(path: &Path) -> Result<Vec<&OsStr>, &'static str> {
-    let mut names = Vec::new();
-    for component in path.components() {
-        match component {
-            Component::Normal(name) if name.as_bytes().contains(&0) => return Err("has a NUL in its name"),
-            Component::Normal(name) => names.push(name),
-            Component::CurDir => {}
-            Component::ParentDir => return Err("climbs out with '..'"),
-            Component::RootDir | Component::Prefix(_) => return Err("is absolute"),
-        }
-    }
-    Ok(names)
-}
-
 /// Opens a folder below another, making what is missing, through no symbolic link.
 fn enter(from: &OwnedFd, names: &[&OsStr]) -> Result<OwnedFd, Errno> {
     let mut folder = from.as_fd().try_clone_to_owned().map_err(|_| Errno::EMFILE)?;
@@ -216,38 +204,6 @@ fn enter(from: &OwnedFd, names: &[&OsStr]) -> Result<OwnedFd, Errno> {
         folder = openat(&folder, *name, flags, Mode::empty())?;
     }
     Ok(folder)
-}
-
-/// Removes all that is in the folder.
-fn empty(folder: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if !fs::symlink_metadata(&path)?.is_dir() {
-            fs::remove_file(&path)?;
-            continue;
-        }
-        // Does not follow links, also not when they are swapped in while it runs.
-        match fs::remove_dir_all(&path) {
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                loosen(&path)?;
-                fs::remove_dir_all(&path)?;
-            }
-            other => other?,
-        }
-    }
-    Ok(())
-}
-
-/// Makes folders writable, as some tools leave read-only ones.
-fn loosen(folder: &Path) -> io::Result<()> {
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            loosen(&entry.path())?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

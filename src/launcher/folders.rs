@@ -3,7 +3,8 @@
 //! `<root>/<id>/` holds `workspace`, `home` and `spool`, all 0700 and owned by a uid of the
 //! reserved range that no other sandbox has. The owners of the folders *are* the registry of
 //! uids: a number is taken as long as a folder has it, also across restarts. A folder is made
-//! under another name and renamed when it is whole.
+//! under another name and renamed when it is whole, and renamed again before it is removed: what
+//! is half there is never taken for a sandbox, whenever the host loses its power.
 //!
 //! The root itself may lie below a folder of somebody less trusted (`/var/lib/ash` belongs to
 //! `ash`), who could put a link in its place. So it is opened once without following, has to be
@@ -28,6 +29,8 @@ use crate::wire::SandboxId;
 const PARTS: [&str; 3] = ["workspace", "home", "spool"];
 /// Begins the name of a folder that is not whole yet. No id begins like that.
 const UNFINISHED: &str = ".new-";
+/// Begins the name of one that is not whole any more.
+const LEAVING: &str = ".old-";
 
 /// Why the folders can not be used.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +92,8 @@ impl Uids {
 }
 
 impl Folders {
-    /// Opens the root, making it if it is missing, and removes folders that were not finished.
+    /// Opens the root, making it if it is missing, and removes folders that were not finished, or
+    /// whose removal was not.
     ///
     /// # Errors
     ///
@@ -97,7 +101,7 @@ impl Folders {
     pub fn open(path: &Path, range: Range<u32>) -> Result<Self, FolderError> {
         let folders = Self { path: path.to_owned(), root: open_trusted(path)?, range, uids: Mutex::default() };
         for name in folders.names()? {
-            if name.starts_with(UNFINISHED) {
+            if name.starts_with(UNFINISHED) || name.starts_with(LEAVING) {
                 tree::remove(folders.root.as_fd(), &name).map_err(folders.call("remove", &name))?;
             }
         }
@@ -164,13 +168,23 @@ impl Folders {
     ///
     /// [`FolderError::Call`]; what is left can be removed by a later call.
     pub fn remove(&self, sandbox: SandboxId) -> Result<(), FolderError> {
-        let name = sandbox.to_string();
-        let owner = match fstatat(&self.root, name.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+        let (name, leaving) = (sandbox.to_string(), format!("{LEAVING}{sandbox}"));
+        // That of an earlier call that failed.
+        self.remove_entry(&leaving)?;
+        match renameat(&self.root, name.as_str(), &self.root, leaving.as_str()) {
+            Ok(()) => self.remove_entry(&leaving),
+            Err(Errno::ENOENT) => Ok(()),
+            Err(error) => Err(self.call("rename", &name)(error)),
+        }
+    }
+
+    fn remove_entry(&self, name: &str) -> Result<(), FolderError> {
+        let owner = match fstatat(&self.root, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Ok(stat) => self.owner(&stat),
             Err(Errno::ENOENT) => return Ok(()),
-            Err(error) => return Err(self.call("examine", &name)(error)),
+            Err(error) => return Err(self.call("examine", name)(error)),
         };
-        tree::remove(self.root.as_fd(), &name).map_err(self.call("remove", &name))?;
+        tree::remove(self.root.as_fd(), name).map_err(self.call("remove", name))?;
         if let Some(uid) = owner {
             self.uids().taken.remove(&uid);
         }
@@ -326,9 +340,21 @@ mod tests {
         let root = dir.path().join("sandboxes");
         let sandbox = SandboxId::new();
         drop(Folders::open(&root, own_range()).expect("opens"));
-        fs::create_dir_all(root.join(format!(".new-{sandbox}/workspace"))).expect("makes");
+        for half in [".new-", ".old-"] {
+            fs::create_dir_all(root.join(format!("{half}{sandbox}/workspace"))).expect("makes");
+        }
         let folders = Folders::open(&root, own_range()).expect("opens");
-        assert!(!root.join(format!(".new-{sandbox}")).exists());
+        assert_eq!(fs::read_dir(&root).expect("reads").count(), 0);
+
+        // A removal that failed is taken up by the next one, and its uid is free then.
+        folders.ensure(sandbox).expect("makes");
+        fs::rename(root.join(sandbox.to_string()), root.join(format!(".old-{sandbox}"))).expect("renames");
+        assert_eq!(folders.list().expect("lists"), [], "half of a folder is none");
+        assert!(matches!(folders.ensure(sandbox), Err(FolderError::Full(1))));
+        folders.remove(sandbox).expect("removes");
+        assert!(folders.ensure(sandbox).expect("makes").fresh);
+        folders.remove(sandbox).expect("removes");
+        assert_eq!(fs::read_dir(&root).expect("reads").count(), 0);
 
         symlink(dir.path(), root.join(sandbox.to_string())).expect("links");
         assert!(matches!(folders.ensure(sandbox), Err(FolderError::Foreign(_))));

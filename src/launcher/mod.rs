@@ -13,6 +13,7 @@
 //!                                   └─▶ sockets    /run/ash/sandboxes/<id>.sock
 //! ```
 
+mod end;
 pub mod folders;
 pub mod privilege;
 pub mod sandboxes;

@@ -6,6 +6,10 @@
 //! `start` and `remove` of one sandbox exclude each other, as both change its folder and socket;
 //! everything else only asks systemd, which orders the jobs of a unit itself. So a `kill`
 //! overtakes a `stop` that waits.
+//!
+//! systemd keeps the unit of a sandbox that ended badly, and `list` tells how that was. The next
+//! `start`, `stop`, `kill` or `remove` makes systemd forget it, so none is left of a sandbox that
+//! is gone, and a start that finds no leftover asks nothing more for it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,15 +18,17 @@ use std::time::Duration;
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::timeout;
 use zbus::OwnedObjectPath;
+use zbus::proxy::CacheProperties;
 
+use super::end;
 use super::folders::{FolderError, Folders};
 use super::sockets::{SocketError, Sockets};
 use super::unit;
-use crate::link::launch::{Answer, Limits, Request, Spec};
+use crate::link::launch::{Answer, Ended, Limits, Request, Spec};
 use crate::report;
 use crate::systemd::job::{JobError, Jobs, Watch};
 use crate::systemd::property::Property;
-use crate::systemd::proxy::{Complaint, ManagerProxy, UnitEntry};
+use crate::systemd::proxy::{Complaint, ManagerProxy, ServiceProxy, UnitEntry};
 use crate::wire::SandboxId;
 
 /// How long systemd may take to execute the shim. Reached on a host that is swamped, not before.
@@ -54,6 +60,9 @@ pub enum RequestError {
     /// The socket.
     #[error(transparent)]
     Socket(#[from] SocketError),
+    /// systemd does not say how it stands with the host.
+    #[error("read the state of the host")]
+    Host(#[source] zbus::Error),
     /// systemd refused a call.
     #[error("{step} {unit}")]
     Call {
@@ -134,6 +143,7 @@ impl Sandboxes {
             Request::Limit(sandbox, limits) => self.limit(sandbox, &limits).await?,
             Request::List => return self.list().await,
             Request::Remove(sandbox) => self.remove(sandbox).await?,
+            Request::Host => return Ok(vec![Answer::Host { stopping: self.host_stops().await.map_err(RequestError::Host)? }]),
         }
         Ok(vec![Answer::Done])
     }
@@ -152,6 +162,9 @@ impl Sandboxes {
         let folder = self.folders.ensure(sandbox)?;
         let started = self.start_unit(spec, folder.uid).await;
         if started.is_err() {
+            if let Err(error) = self.forget(&unit::name(sandbox)).await {
+                tracing::warn!(sandbox_id = %sandbox, error = report::chain(&error), "unit of a failed start stays, ignoring");
+            }
             if let Err(error) = self.sockets.remove(sandbox) {
                 tracing::warn!(sandbox_id = %sandbox, error = report::chain(&error), "socket of a failed start stays, ignoring");
             }
@@ -173,21 +186,28 @@ impl Sandboxes {
         let properties = unit::properties(spec, uid, self.daemon_uid, listener.into());
         let properties: Vec<_> = properties.iter().map(Property::to_dbus).collect();
         let mut watch = self.jobs.watch(&name);
-        let job = match self.manager.start_transient_unit(&name, "fail", &properties, &[]).await {
-            Ok(job) => job,
-            Err(error) if Complaint::of(&error) == Some(Complaint::UnitExists) => {
+        let mut queued = self.manager.start_transient_unit(&name, "fail", &properties, &[]).await;
+        if let Err(error) = &queued
+            && Complaint::of(error) == Some(Complaint::UnitExists)
+        {
+            // It runs, or it is what was left of an end.
+            if self.settled(spec.sandbox).await? {
                 return Err(RequestError::Unreachable(spec.sandbox));
             }
-            Err(source) => return Err(RequestError::Call { step: STEP, unit: name, source }),
-        };
+            queued = self.manager.start_transient_unit(&name, "fail", &properties, &[]).await;
+        }
+        let job = queued.map_err(|source| RequestError::Call { step: STEP, unit: name.clone(), source })?;
         self.finished(STEP, &name, &mut watch, &job, START_DEADLINE).await
     }
 
-    /// Whether the unit runs; if it is ending, waits for that.
+    /// Whether the unit runs; if it is ending, waits for that. If it does not run, nothing is left
+    /// of it.
     async fn settled(&self, sandbox: SandboxId) -> Result<bool, RequestError> {
         match self.find(sandbox).await? {
             Some(entry) if entry.is_ending() => self.stop(sandbox, KILL_DEADLINE).await.map(|()| false),
-            entry => Ok(entry.is_some_and(|entry| entry.is_running())),
+            Some(entry) if entry.is_running() => Ok(true),
+            Some(entry) => self.forget(&entry.name).await.map(|()| false),
+            None => Ok(false),
         }
     }
 
@@ -198,15 +218,21 @@ impl Sandboxes {
         self.thaw_if_frozen(&name).await;
         let mut watch = self.jobs.watch(&name);
         let Some(job) = self.queue_stop(&name).await? else { return Ok(()) };
+        // The job alone would do, but while ash.service ends, as on the way down of the host, those
+        // of sandboxes wait for its own. Who is asked twice ends once.
+        if let Err(error) = self.send_signal(&name, "main", nix::libc::SIGTERM).await {
+            tracing::debug!(sandbox_id = %sandbox, error = report::chain(&error), "not asked twice to end");
+        }
         match timeout(grace, watch.finished(&job)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(source)) => Err(RequestError::Job { step: STEP, unit: name, source }),
+            Ok(Ok(())) => (),
+            Ok(Err(source)) => return Err(RequestError::Job { step: STEP, unit: name, source }),
             Err(_) => {
                 tracing::debug!(sandbox_id = %sandbox, "did not end by itself, killing");
                 self.send_kill(&name).await?;
-                self.finished(STEP, &name, &mut watch, &job, KILL_DEADLINE).await
+                self.finished(STEP, &name, &mut watch, &job, KILL_DEADLINE).await?;
             }
         }
+        self.forget(&name).await
     }
 
     async fn kill(&self, sandbox: SandboxId) -> Result<(), RequestError> {
@@ -215,10 +241,9 @@ impl Sandboxes {
         self.thaw_if_frozen(&name).await;
         self.send_kill(&name).await?;
         let mut watch = self.jobs.watch(&name);
-        match self.queue_stop(&name).await? {
-            Some(job) => self.finished("kill", &name, &mut watch, &job, KILL_DEADLINE).await,
-            None => Ok(()),
-        }
+        let Some(job) = self.queue_stop(&name).await? else { return Ok(()) };
+        self.finished("kill", &name, &mut watch, &job, KILL_DEADLINE).await?;
+        self.forget(&name).await
     }
 
     async fn freeze(&self, sandbox: SandboxId) -> Result<(), RequestError> {
@@ -235,10 +260,31 @@ impl Sandboxes {
 
     async fn thaw(&self, sandbox: SandboxId) -> Result<(), RequestError> {
         let name = unit::name(sandbox);
-        match timeout(FREEZE_DEADLINE, self.manager.thaw_unit(&name)).await {
+        match timeout(FREEZE_DEADLINE, self.thaw_unit(&name)).await {
             Ok(thawed) => thawed.map_err(|source| not_running("thaw", sandbox, name, source)),
             Err(_) => Err(RequestError::Slow { step: "thaw", unit: name, within: FREEZE_DEADLINE }),
         }
+    }
+
+    /// Thaws a unit, also one whose stop is queued: systemd refuses that for any job (252, 257), and
+    /// from the beginning of its way down the host has one queued for every unit.
+    async fn thaw_unit(&self, name: &str) -> zbus::Result<()> {
+        let thawed = self.manager.thaw_unit(name).await;
+        if !thawed.as_ref().is_err_and(|error| Complaint::of(error) == Some(Complaint::UnitBusy)) || !self.host_stops().await? {
+            return thawed;
+        }
+        let listed = self.manager.list_units_by_patterns(&[], &[name]).await?;
+        if let Some(job) = listed.into_iter().find_map(|unit| UnitEntry::from(unit).job) {
+            self.manager.cancel_job(job).await?;
+        }
+        let thawed = self.manager.thaw_unit(name).await;
+        // If it is not ended otherwise, the host still ends it.
+        self.manager.stop_unit(name, "replace").await?;
+        thawed
+    }
+
+    async fn host_stops(&self) -> zbus::Result<bool> {
+        Ok(self.manager.system_state().await? == "stopping")
     }
 
     async fn limit(&self, sandbox: SandboxId, limits: &Limits) -> Result<(), RequestError> {
@@ -254,20 +300,29 @@ impl Sandboxes {
     }
 
     async fn list(&self) -> Result<Vec<Answer>, RequestError> {
-        let mut all: BTreeMap<SandboxId, bool> = self.folders.list()?.into_iter().map(|sandbox| (sandbox, false)).collect();
+        // A socket without a folder is a left-over, which is to be removed as a folder would be.
+        let known = self.folders.list()?.into_iter().chain(self.sockets.list()?);
+        let mut all: BTreeMap<_, _> = known.map(|sandbox| (sandbox, (false, None))).collect();
         for entry in self.units(unit::PATTERN).await? {
             if let Some(sandbox) = unit::sandbox(&entry.name) {
-                *all.entry(sandbox).or_default() |= entry.is_running();
+                // What is being ended is over for whoever asks, and a new start would make systemd
+                // forget how it came to it, which is known by now.
+                let is_over = entry.has_failed() || entry.is_ending();
+                let ended = if is_over { self.ended(&entry).await? } else { None };
+                all.insert(sandbox, (entry.is_running() && !is_over, ended));
             }
         }
-        let items = all.into_iter().map(|(sandbox, running)| Answer::Item { sandbox, running });
+        let items = all.into_iter().map(|(sandbox, (running, ended))| Answer::Item { sandbox, running, ended });
         Ok(items.chain([Answer::Done]).collect())
     }
 
     async fn remove(self: &Arc<Self>, sandbox: SandboxId) -> Result<(), RequestError> {
         let _guard = self.lock(sandbox).await;
-        if self.find(sandbox).await?.is_some_and(|entry| entry.is_running()) {
-            return Err(RequestError::Running(sandbox));
+        if let Some(entry) = self.find(sandbox).await? {
+            if entry.is_running() {
+                return Err(RequestError::Running(sandbox));
+            }
+            self.forget(&entry.name).await?;
         }
         self.sockets.remove(sandbox)?;
         let this = Arc::clone(self);
@@ -287,6 +342,29 @@ impl Sandboxes {
         Ok(listed.into_iter().map(UnitEntry::from).collect())
     }
 
+    /// How a unit that failed came to it. `None` when it was forgotten meanwhile.
+    async fn ended(&self, entry: &UnitEntry) -> Result<Option<Ended>, RequestError> {
+        let read = async {
+            let bus = self.manager.inner().connection();
+            let service = ServiceProxy::builder(bus).path(&entry.path).cache_properties(CacheProperties::No).build().await?;
+            Ok(end::read(&service.result().await?, service.exec_main_code().await?, service.exec_main_status().await?))
+        };
+        match read.await {
+            Ok(ended) => Ok(ended),
+            Err(error) if Complaint::of(&error) == Some(Complaint::NoSuchUnit) => Ok(None),
+            Err(source) => Err(RequestError::Call { step: "read the end of", unit: entry.name.clone(), source }),
+        }
+    }
+
+    /// Makes systemd forget a unit that ended badly. None is no error.
+    async fn forget(&self, name: &str) -> Result<(), RequestError> {
+        match self.manager.reset_failed_unit(name).await {
+            Ok(()) => Ok(()),
+            Err(error) if Complaint::of(&error) == Some(Complaint::NoSuchUnit) => Ok(()),
+            Err(source) => Err(RequestError::Call { step: "reset", unit: name.to_owned(), source }),
+        }
+    }
+
     /// Queues a stop; `None` when there is no unit to stop.
     async fn queue_stop(&self, name: &str) -> Result<Option<OwnedObjectPath>, RequestError> {
         match self.manager.stop_unit(name, "replace").await {
@@ -297,16 +375,21 @@ impl Sandboxes {
     }
 
     async fn send_kill(&self, name: &str) -> Result<(), RequestError> {
-        match self.manager.kill_unit(name, "all", nix::libc::SIGKILL).await {
+        self.send_signal(name, "all", nix::libc::SIGKILL).await
+    }
+
+    /// Sends a signal to processes of a unit; none is no error.
+    async fn send_signal(&self, name: &str, whom: &str, signal: i32) -> Result<(), RequestError> {
+        match self.manager.kill_unit(name, whom, signal).await {
             Ok(()) => Ok(()),
-            Err(error) if Complaint::of(&error) == Some(Complaint::NoSuchUnit) => Ok(()),
-            Err(source) => Err(RequestError::Call { step: "kill", unit: name.to_owned(), source }),
+            Err(error) if matches!(Complaint::of(&error), Some(Complaint::NoSuchUnit | Complaint::NoSuchProcess)) => Ok(()),
+            Err(source) => Err(RequestError::Call { step: "send a signal to", unit: name.to_owned(), source }),
         }
     }
 
     /// Thaws without caring whether there was anything to thaw: what matters is the stop after it.
     async fn thaw_if_frozen(&self, name: &str) {
-        match timeout(THAW_DEADLINE, self.manager.thaw_unit(name)).await {
+        match timeout(THAW_DEADLINE, self.thaw_unit(name)).await {
             Ok(Ok(())) => (),
             Ok(Err(error)) => tracing::debug!(unit = name, error = report::chain(&error), "not thawed before its end"),
             Err(_) => tracing::debug!(unit = name, "not thawed in time before its end"),

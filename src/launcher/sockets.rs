@@ -13,6 +13,9 @@ use nix::unistd::{Uid, UnlinkatFlags, fchownat, unlinkat};
 use super::folders::{FolderError, open_trusted};
 use crate::wire::SandboxId;
 
+/// End of the name of a socket.
+const SUFFIX: &str = ".sock";
+
 /// Why a socket can not be made.
 #[derive(Debug, thiserror::Error)]
 #[error("{step} {path}")]
@@ -43,6 +46,20 @@ impl Sockets {
     /// Whether there is one for this sandbox.
     pub fn exists(&self, sandbox: SandboxId) -> bool {
         fstatat(&self.folder, name(sandbox).as_str(), AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
+    }
+
+    /// Every sandbox that has a socket.
+    ///
+    /// # Errors
+    ///
+    /// [`SocketError`] when the folder can not be read.
+    pub fn list(&self) -> Result<Vec<SandboxId>, SocketError> {
+        let failed = |error: std::io::Error| SocketError { step: "list", path: self.path.clone(), source: error };
+        // By this path it is the folder that was opened.
+        let entries = std::fs::read_dir(format!("/proc/self/fd/{}", self.folder.as_raw_fd())).map_err(failed)?;
+        let names = entries.map(|entry| entry.map(|entry| entry.file_name()));
+        let names = names.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+        Ok(names.iter().filter_map(|name| name.to_str()?.strip_suffix(SUFFIX)?.parse().ok()).collect())
     }
 
     /// Makes the socket and listens on it. Only its owner (and root) may connect.
@@ -83,7 +100,7 @@ impl Sockets {
 }
 
 fn name(sandbox: SandboxId) -> String {
-    format!("{sandbox}.sock")
+    format!("{sandbox}{SUFFIX}")
 }
 
 #[cfg(test)]
@@ -102,6 +119,7 @@ mod tests {
         assert!(!sockets.exists(sandbox));
         let listener = sockets.bind(sandbox).expect("binds");
         assert!(sockets.exists(sandbox));
+        assert_eq!(sockets.list().expect("lists"), [sandbox]);
         let socket = path.join(format!("{sandbox}.sock"));
         assert_eq!(std::fs::metadata(&socket).expect("is there").permissions().mode() & 0o7777, 0o600);
         UnixStream::connect(&socket).expect("is queued");

@@ -30,6 +30,8 @@ enum Refusal {
     NoSuchUnit(String),
     UnitExists(String),
     UnitInactive(String),
+    UnitBusy(String),
+    NoSuchProcess(String),
 }
 
 #[derive(Debug)]
@@ -37,8 +39,35 @@ struct FakeUnit {
     state: &'static str,
     frozen: bool,
     properties: HashMap<String, OwnedVariant>,
-    /// The job of a stop that waits for the processes.
+    /// The job of a stop that waits for the processes, or with them for the daemon.
     stopping: Option<OwnedObjectPath>,
+    /// Its object.
+    path: OwnedObjectPath,
+}
+
+/// The properties of a unit that failed.
+struct FakeService {
+    result: &'static str,
+    code: i32,
+    status: i32,
+}
+
+#[interface(name = "org.freedesktop.systemd1.Service")]
+impl FakeService {
+    #[zbus(property)]
+    fn result(&self) -> String {
+        self.result.to_owned()
+    }
+
+    #[zbus(property)]
+    fn exec_main_code(&self) -> i32 {
+        self.code
+    }
+
+    #[zbus(property)]
+    fn exec_main_status(&self) -> i32 {
+        self.status
+    }
 }
 
 /// What the fake systemd has and how it behaves.
@@ -51,6 +80,8 @@ struct FakeState {
     start_result: Option<&'static str>,
     /// Whether processes ignore being asked to end.
     stubborn: bool,
+    /// Whether the host goes down: stops wait for the daemon.
+    down: bool,
 }
 
 impl FakeState {
@@ -90,10 +121,14 @@ impl FakeManager {
                 return Err(Refusal::UnitExists(format!("Unit {name} was already loaded or has a fragment file.")));
             }
             let result = state.start_result.take().unwrap_or("done");
-            if result == "done" {
-                let properties = properties.into_iter().collect();
-                state.units.insert(name.clone(), FakeUnit { state: "active", frozen: false, properties, stopping: None });
-            }
+            let unit = FakeUnit {
+                state: if result == "done" { "active" } else { "failed" },
+                frozen: false,
+                properties: properties.into_iter().collect(),
+                stopping: None,
+                path: unit_path(&name),
+            };
+            state.units.insert(name.clone(), unit);
             (state.job(), result)
         };
         // The signal overtakes the reply: nothing forbids that.
@@ -110,16 +145,20 @@ impl FakeManager {
         let (job, ended) = {
             let mut state = self.state();
             state.calls.push(format!("stop {mode}"));
-            let (stubborn, job) = (state.stubborn, state.job());
+            let (stubborn, down, job) = (state.stubborn, state.down, state.job());
             let unit = state.unit(&name)?;
-            let waits = stubborn || unit.frozen;
-            if waits {
-                unit.state = "deactivating";
+            let waits = stubborn || down || unit.frozen;
+            // What failed stays as it is.
+            let failed = unit.state == "failed";
+            // One that is queued already is the same.
+            let job = unit.stopping.clone().unwrap_or(job);
+            if waits && !failed {
+                unit.state = if down { unit.state } else { "deactivating" };
                 unit.stopping = Some(job.clone());
-            } else {
+            } else if !failed {
                 state.units.remove(&name);
             }
-            (job, !waits)
+            (job, failed || !waits)
         };
         if ended {
             Self::job_removed(&emitter, 1, job.clone(), &name, "done").await?;
@@ -137,8 +176,20 @@ impl FakeManager {
         let job = {
             let mut state = self.state();
             state.calls.push(format!("kill {whom} {signal}"));
-            state.unit(&name)?;
-            state.units.remove(&name).and_then(|unit| unit.stopping)
+            let is_deaf = state.stubborn && signal != nix::libc::SIGKILL;
+            let unit = state.unit(&name)?;
+            if unit.state == "failed" && whom == "main" {
+                return Err(Refusal::NoSuchProcess("No main process to kill".to_owned()));
+            }
+            if is_deaf || (unit.frozen && signal != nix::libc::SIGKILL) {
+                return Ok(());
+            }
+            unit.state = "failed";
+            let job = unit.stopping.take();
+            if signal == nix::libc::SIGTERM {
+                state.units.remove(&name);
+            }
+            job
         };
         if let Some(job) = job {
             Self::job_removed(&emitter, 1, job, &name, "done").await?;
@@ -160,8 +211,23 @@ impl FakeManager {
     fn thaw_unit(&self, name: String) -> Result<(), Refusal> {
         let mut state = self.state();
         state.calls.push("thaw".to_owned());
-        state.unit(&name)?.frozen = false;
+        let unit = state.unit(&name)?;
+        if unit.stopping.is_some() {
+            return Err(Refusal::UnitBusy("Unit has a pending job".to_owned()));
+        }
+        unit.frozen = false;
         Ok(())
+    }
+
+    fn cancel_job(&self, id: u32) {
+        let mut state = self.state();
+        state.calls.push("cancel".to_owned());
+        state.units.values_mut().for_each(|unit| unit.stopping = unit.stopping.take().filter(|job| job_id(job) != id));
+    }
+
+    #[zbus(property)]
+    fn system_state(&self) -> String {
+        if self.state().down { "stopping" } else { "running" }.to_owned()
     }
 
     fn set_unit_properties(&self, name: String, runtime: bool, properties: Vec<(String, OwnedVariant)>) -> Result<(), Refusal> {
@@ -171,8 +237,18 @@ impl FakeManager {
         Ok(())
     }
 
+    fn reset_failed_unit(&self, name: String) -> Result<(), Refusal> {
+        let mut state = self.state();
+        state.calls.push("reset".to_owned());
+        if state.unit(&name)?.state == "failed" {
+            state.units.remove(&name);
+        }
+        Ok(())
+    }
+
     fn list_units_by_patterns(&self, _states: Vec<String>, patterns: Vec<String>) -> Vec<crate::systemd::proxy::RawUnitEntry> {
         let path = || OwnedObjectPath::try_from("/").expect("is a path");
+        let of = |unit: &FakeUnit| unit.path.clone();
         let pattern = patterns.concat();
         let matches = |name: &&String| match pattern.split_once('*') {
             Some((head, tail)) => name.starts_with(head) && name.ends_with(tail),
@@ -180,7 +256,8 @@ impl FakeManager {
         };
         let entry = |(name, unit): (&String, &FakeUnit)| {
             let text = String::new;
-            (name.clone(), text(), text(), unit.state.to_owned(), text(), text(), path(), 0, text(), path())
+            let job = unit.stopping.as_ref().map_or(0, job_id);
+            (name.clone(), text(), text(), unit.state.to_owned(), text(), text(), of(unit), job, text(), path())
         };
         self.state().units.iter().filter(|(name, _)| matches(name)).map(entry).collect()
     }
@@ -193,6 +270,16 @@ impl FakeManager {
         unit: &str,
         result: &str,
     ) -> zbus::Result<()>;
+}
+
+/// The object of a unit, by the letters and digits of its name.
+fn unit_path(name: &str) -> OwnedObjectPath {
+    let plain: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+    OwnedObjectPath::try_from(format!("/org/freedesktop/systemd1/unit/{plain}")).expect("is a path")
+}
+
+fn job_id(job: &OwnedObjectPath) -> u32 {
+    job.as_str().rsplit('/').next().and_then(|id| id.parse().ok()).expect("ends in its id")
 }
 
 /// A launcher that serves, and the systemd that it asks.
@@ -251,6 +338,17 @@ impl Host {
         self.dir.path().join("run").join(format!("{sandbox}.sock"))
     }
 
+    /// Lets the processes of a sandbox end by themselves, and badly.
+    async fn fail(&self, sandbox: SandboxId, result: &'static str, code: i32, status: i32) {
+        self.end(sandbox, "failed", FakeService { result, code, status }).await;
+    }
+
+    async fn end(&self, sandbox: SandboxId, state: &'static str, service: FakeService) {
+        let name = unit::name(sandbox);
+        self.bus.object_server().at(unit_path(&name), service).await.expect("is served");
+        self.systemd.state().units.get_mut(&name).expect("is loaded").state = state;
+    }
+
     fn calls(&self) -> Vec<String> {
         std::mem::take(&mut self.systemd.state().calls)
     }
@@ -301,12 +399,16 @@ async fn a_start_makes_folder_socket_and_unit() {
     let text = |name: &str| String::try_from(unit.properties[name].try_clone().expect("clones")).expect("is a string");
     let number = |name: &str| u64::try_from(&unit.properties[name]).expect("is a number");
     assert_eq!(text("Slice"), "ash-sandbox.slice");
-    assert_eq!(text("CollectMode"), "inactive-or-failed");
+    let before = Vec::<String>::try_from(unit.properties["Before"].try_clone().expect("clones")).expect("are strings");
+    assert_eq!(before, ["ash.service"], "the host ends it after the daemon");
+    assert!(!unit.properties.contains_key("CollectMode"), "one that fails is kept");
     assert_eq!(text("Description"), format!("Ash sandbox of agent hello, session {session}"));
     assert_eq!([number("MemoryMax"), number("MemorySwapMax")], [1 << 30, 0]);
     assert_eq!([number("CPUQuotaPerSecUSec"), number("TasksMax")], [1_500_000, 256]);
     assert_eq!(number("CapabilityBoundingSet"), 0b1_1100_0000);
     assert_eq!(unit.properties["NoNewPrivileges"], OwnedVariant::from(true));
+    let profile = Variant::from((true, "ash-shim")).try_to_owned().expect("clones");
+    assert_eq!(unit.properties["AppArmorProfile"], profile, "a host without it starts the unit, too");
     let fields = [format!("ASH_SESSION_ID={session}"), format!("ASH_SANDBOX_ID={sandbox}"), "ASH_AGENT=hello".to_owned()];
     let fields: Vec<Vec<u8>> = fields.into_iter().map(String::into_bytes).collect();
     assert_eq!(unit.properties["LogExtraFields"], Variant::from(fields).try_to_owned().expect("clones"));
@@ -374,6 +476,7 @@ async fn a_failed_start_leaves_nothing() {
     );
     assert!(!host.folder(sandbox).exists());
     assert!(!host.socket(sandbox).exists());
+    assert!(host.systemd.state().units.is_empty());
     assert_eq!(asker.ask(&start(2, sandbox, session)).await, "2 ok fresh=yes running=no");
 }
 
@@ -386,13 +489,14 @@ async fn a_stop_thaws_asks_and_then_kills() {
     assert_eq!(asker.ask(&format!("2 freeze {sandbox}")).await, "2 ok");
     host.calls();
     assert_eq!(asker.ask(&format!("3 stop {sandbox} grace_ms=60000")).await, "3 ok");
-    assert_eq!(host.calls(), ["thaw", "stop replace"]);
+    assert_eq!(host.calls(), ["thaw", "stop replace", "kill main 15", "reset"]);
 
     asker.ask(&start(4, sandbox, session)).await;
     host.systemd.state().stubborn = true;
     host.calls();
     assert_eq!(asker.ask(&format!("5 stop {sandbox} grace_ms=1")).await, "5 ok");
-    assert_eq!(host.calls(), ["thaw", "stop replace", "kill all 9"]);
+    assert_eq!(host.calls(), ["thaw", "stop replace", "kill main 15", "kill all 9", "reset"]);
+    assert!(host.systemd.state().units.is_empty(), "nothing is left of what was killed");
     assert_eq!(asker.ask(&format!("6 stop {sandbox} grace_ms=1")).await, "6 ok", "nothing to stop is no error");
 }
 
@@ -404,15 +508,57 @@ async fn a_kill_overtakes_a_stop_that_waits() {
     asker.ask(&start(1, sandbox, SessionId::new())).await;
     host.systemd.state().stubborn = true;
     asker.send(&format!("2 stop {sandbox} grace_ms=60000")).await;
-    // The stop has reached systemd when the list says so.
     while !host.systemd.state().calls.contains(&"stop replace".to_owned()) {
-        assert_eq!(asker.list().await, [format!("{sandbox} running=yes")]);
+        tokio::task::yield_now().await;
     }
     asker.send(&format!("4 kill {sandbox}")).await;
     let mut answers = [asker.answer().await, asker.answer().await];
     answers.sort();
     assert_eq!(answers, ["2 ok", "4 ok"]);
     assert_eq!(asker.ask(&format!("5 kill {sandbox}")).await, "5 ok", "nothing to kill is no error");
+}
+
+#[tokio::test]
+async fn a_bad_end_is_listed_until_something_is_done_with_the_sandbox() {
+    let host = Host::new().await;
+    let mut asker = host.connect().await;
+    let (sandbox, session) = (SandboxId::new(), SessionId::new());
+    asker.ask(&start(1, sandbox, session)).await;
+    host.fail(sandbox, "signal", 2, 9).await;
+    for _ in 0..2 {
+        assert_eq!(asker.list().await, [format!("{sandbox} running=no ended=signal:9")]);
+    }
+    for request in [format!("stop {sandbox} grace_ms=1000"), format!("kill {sandbox}")] {
+        assert_eq!(asker.ask(&format!("2 {request}")).await, "2 ok");
+        assert_eq!(asker.list().await, [format!("{sandbox} running=no")]);
+        assert_eq!(asker.ask(&start(3, sandbox, session)).await, "3 ok fresh=no running=no");
+        host.fail(sandbox, "oom-kill", 2, 9).await;
+    }
+    host.calls();
+    assert_eq!(asker.ask(&start(4, sandbox, session)).await, "4 ok fresh=no running=no");
+    assert_eq!(host.calls(), ["reset", "start fail"], "it is started over what is left");
+    host.fail(sandbox, "exit-code", 1, 3).await;
+    std::fs::remove_file(host.socket(sandbox)).expect("removes");
+    assert_eq!(asker.ask(&start(5, sandbox, session)).await, "5 ok fresh=no running=no");
+    assert_eq!(host.calls(), ["start fail", "reset", "start fail"], "also where its socket is gone");
+    host.fail(sandbox, "timeout", 2, 9).await;
+    assert_eq!(asker.ask(&format!("6 remove {sandbox}")).await, "6 ok");
+    assert_eq!(asker.list().await, [""; 0]);
+    assert!(host.systemd.state().units.is_empty());
+}
+
+#[tokio::test]
+async fn a_sandbox_that_is_being_ended_is_listed_with_its_end() {
+    for (result, wanted) in [("oom-kill", " ended=out-of-memory"), ("success", "")] {
+        let host = Host::new().await;
+        let mut asker = host.connect().await;
+        let sandbox = SandboxId::new();
+        asker.ask(&start(1, sandbox, SessionId::new())).await;
+        host.end(sandbox, "deactivating", FakeService { result, code: 0, status: 0 }).await;
+        assert_eq!(asker.list().await, [format!("{sandbox} running=no{wanted}")]);
+        let kept = asker.ask(&format!("2 remove {sandbox}")).await;
+        assert_eq!(kept, format!("2 err refused sandbox {sandbox} has processes"), "and all the same it has some");
+    }
 }
 
 #[tokio::test]
@@ -449,11 +595,21 @@ async fn what_does_not_run_can_not_be_frozen_thawed_or_limited() {
     host.calls();
     assert_eq!(asker.ask(&format!("3 limit {sandbox} memory=134217728 cpu=50 tasks=24 disk=16777216")).await, "3 ok");
     assert_eq!(host.calls(), ["set true"]);
-    let state = host.systemd.state();
-    let properties = &state.units[&unit::name(sandbox)].properties;
+    let properties = host.systemd.state().units[&unit::name(sandbox)].properties.clone();
     assert_eq!(properties["MemoryMax"], OwnedVariant::from(128_u64 << 20));
     assert_eq!(properties["CPUQuotaPerSecUSec"], OwnedVariant::from(500_000_u64));
     assert_eq!(properties["TasksMax"], OwnedVariant::from(24_u64));
+    assert_eq!(properties["MemoryHigh"], OwnedVariant::from(u64::MAX), "what is not said is taken away");
+    let more = "high=67108864 swap=1048576 io_weight=50 io_read=2097152 io_write=1048576";
+    let line = format!("4 limit {sandbox} memory=134217728 cpu=50 tasks=24 disk=16777216 {more}");
+    assert_eq!(asker.ask(&line).await, "4 ok");
+    let state = host.systemd.state();
+    let properties = &state.units[&unit::name(sandbox)].properties;
+    assert_eq!(properties["MemoryHigh"], OwnedVariant::from(64_u64 << 20));
+    assert_eq!(properties["MemorySwapMax"], OwnedVariant::from(1_u64 << 20));
+    assert_eq!(properties["IOWeight"], OwnedVariant::from(50_u64));
+    let rate = Variant::from(vec![("/var/lib/ash/sandboxes".to_owned(), 2_u64 << 20)]);
+    assert_eq!(properties["IOReadBandwidthMax"], rate.try_to_owned().expect("clones"));
 }
 
 #[tokio::test]
@@ -538,4 +694,31 @@ async fn a_stopped_launcher_finishes_what_it_began() {
     host.stop.send_replace(true);
     assert_eq!(asker.answer().await, "2 ok");
     tokio::time::timeout(DEADLINE, host.server).await.expect("ends in time").expect("does not panic").expect("ends well");
+}
+
+#[tokio::test]
+async fn on_the_way_down_of_the_host_sandboxes_are_thawed_and_stopped_before_their_turn() {
+    let host = Host::new().await;
+    let mut asker = host.connect().await;
+    let (sandbox, session) = (SandboxId::new(), SessionId::new());
+    asker.ask(&start(1, sandbox, session)).await;
+    assert_eq!(asker.ask("2 host").await, "2 ok stopping=no");
+    asker.ask(&format!("3 freeze {sandbox}")).await;
+    {
+        let mut state = host.systemd.state();
+        state.down = true;
+        let job = state.job();
+        state.units.values_mut().for_each(|unit| unit.stopping = Some(job.clone()));
+    }
+    host.calls();
+    assert_eq!(asker.ask("4 host").await, "4 ok stopping=yes");
+    assert_eq!(asker.ask(&format!("5 thaw {sandbox}")).await, "5 ok");
+    assert_eq!(host.calls(), ["thaw", "cancel", "thaw", "stop replace"]);
+    {
+        let state = host.systemd.state();
+        let unit = &state.units[&unit::name(sandbox)];
+        assert!(!unit.frozen && unit.stopping.is_some(), "the host ends it in any case");
+    }
+    assert_eq!(asker.ask(&format!("6 stop {sandbox} grace_ms=60000")).await, "6 ok");
+    assert!(host.systemd.state().units.is_empty(), "the job that waits for the daemon is not waited for");
 }

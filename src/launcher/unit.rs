@@ -4,13 +4,24 @@
 //! the user database (systemd/systemd#19781, open), and 65 536 entries there serve nobody. So the
 //! unit begins as root with the three capabilities that this step needs and loses with it.
 //!
+//! Where AppArmor gives user namespaces to programs with a profile only (Ubuntu), the unit names the
+//! one that the package brings. It is attached to no program: what local users start has none of it.
+//!
 //! The list is short on purpose: each hardening property of a unit costs systemd milliseconds at
 //! start, and bubblewrap gives the processes inside more than they could. There is no
 //! `WatchdogSec=`, as a frozen unit could not be woken from it (systemd/systemd#38517).
+//!
+//! A sandbox is ordered before the daemon. This asks for nothing but the order in which a host that
+//! goes down ends both: the daemon first, which puts sessions away, and then what is left of the
+//! sandboxes.
+//!
+//! systemd forgets a unit that ended in good order at once, and keeps one that failed
+//! (`CollectMode=inactive`, the default), so that it can be asked for the cause. Whatever is done
+//! with the sandbox next makes systemd forget it, see [`super::sandboxes`].
 
 use std::os::fd::OwnedFd;
 
-use crate::link::launch::{Limits, Spec};
+use crate::link::launch::{Limits, SANDBOX_FOLDERS, Spec};
 use crate::systemd::property::Property;
 use crate::wire::SandboxId;
 
@@ -26,6 +37,10 @@ const SETPRIV_CAPABILITIES: u64 = 1 << 6 | 1 << 7 | 1 << 8;
 const SETPRIV_DROPS: [&str; 2] = ["--bounding-set=-setgid,-setuid,-setpcap", "--inh-caps=-setgid,-setuid,-setpcap"];
 /// Where all sandboxes are below. Part of `ash.slice` by its name.
 const SLICE: &str = "ash-sandbox.slice";
+/// The AppArmor profile of sandboxes, `packaging/apparmor/ash-shim`.
+const PROFILE: &str = "ash-shim";
+/// The unit of the daemon.
+const DAEMON: &str = "ash.service";
 /// Open files of one process inside. A runtime with all its servers and watchers has some hundred.
 const OPEN_FILES: u64 = 16_384;
 
@@ -64,16 +79,17 @@ pub fn properties(spec: &Spec, uid: u32, daemon_uid: u32, listener: OwnedFd) -> 
     let mut properties = vec![
         Property::Description(format!("Ash sandbox of agent {agent}, session {session}")),
         Property::Slice(SLICE),
-        Property::CollectAlways,
+        Property::Before(DAEMON),
         Property::ExecType,
         Property::ExecStart(argv.to_vec()),
         Property::UMask(0o077),
         Property::NoNewPrivileges,
+        Property::AppArmorProfile(PROFILE),
         Property::CapabilityBoundingSet(SETPRIV_CAPABILITIES),
-        Property::MemorySwapMax(0),
         Property::LimitNoFile(OPEN_FILES),
         Property::KillMode("control-group"),
-        // The kernel ends one process, and the runtime or the shim tells what happened.
+        // The kernel ends one process, and the runtime or the shim tells what happened. If it is
+        // the shim itself, the unit's result is "signal", and not "oom-kill".
         Property::OomPolicy("continue"),
         Property::StandardInput(listener),
         Property::StandardOutputToJournal,
@@ -85,13 +101,37 @@ pub fn properties(spec: &Spec, uid: u32, daemon_uid: u32, listener: OwnedFd) -> 
             format!("ASH_AGENT={agent}"),
         ]),
     ];
-    properties.extend(limit_properties(limits));
+    properties.extend(usual_limits(limits));
+    // A unit that was just made has none of these.
+    properties.extend(rare_limits(limits).into_iter().filter(|(is_set, _)| *is_set).map(|(_, property)| property));
     properties
 }
 
-/// The limits that systemd enforces. That of the disk is not among them.
-pub fn limit_properties(limits: &Limits) -> [Property; 3] {
-    [Property::MemoryMax(limits.memory.0), Property::CpuQuota(limits.cpu.0), Property::TasksMax(limits.tasks)]
+/// What a unit that runs is to have in the place of the limits that it has.
+pub fn limit_properties(limits: &Limits) -> Vec<Property> {
+    usual_limits(limits).into_iter().chain(rare_limits(limits).map(|(_, property)| property)).collect()
+}
+
+/// The limits of every sandbox that systemd enforces. That of the disk is not among them.
+fn usual_limits(limits: &Limits) -> [Property; 4] {
+    [
+        Property::MemoryMax(limits.memory.0),
+        Property::MemorySwapMax(limits.swap.0),
+        Property::CpuQuota(limits.cpu.0),
+        Property::TasksMax(limits.tasks),
+    ]
+}
+
+/// Those that few have, and whether this one does.
+fn rare_limits(limits: &Limits) -> [(bool, Property); 4] {
+    let Limits { memory_high, io_weight, io_read, io_write, .. } = limits;
+    let bytes = |size: &crate::wire::quantity::ByteCount| size.0;
+    [
+        (memory_high.is_some(), Property::MemoryHigh(memory_high.as_ref().map(bytes))),
+        (io_weight.is_some(), Property::IoWeight(*io_weight)),
+        (io_read.is_some(), Property::IoReadBandwidthMax(SANDBOX_FOLDERS, io_read.as_ref().map(bytes))),
+        (io_write.is_some(), Property::IoWriteBandwidthMax(SANDBOX_FOLDERS, io_write.as_ref().map(bytes))),
+    ]
 }
 
 #[cfg(test)]

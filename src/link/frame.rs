@@ -9,6 +9,9 @@ pub const CHUNK: usize = 128 << 10;
 
 const KIND_JSON: u8 = b'J';
 const KIND_CHUNK: u8 = b'B';
+const KIND_PART: u8 = b'P';
+/// Length of what precedes the bytes of a part: the number of its request.
+const PART_HEAD: usize = 8;
 
 /// One frame.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,6 +20,9 @@ pub enum Frame {
     Json(Vec<u8>),
     /// A piece of an archive; an empty one ends it.
     Chunk(Vec<u8>),
+    /// A piece of one of several archives that are sent at the same time, and the number of the
+    /// request that asked for it (little endian). From protocol 2 on.
+    Part(u64, Vec<u8>),
 }
 
 /// Why a frame could not be read or written.
@@ -31,6 +37,9 @@ pub enum FrameError {
     /// The frame is larger than allowed.
     #[error("frame of {0} bytes, at most {BODY_MAX} are allowed")]
     TooLarge(usize),
+    /// The body is too short for what it should be.
+    #[error("frame of {0} bytes is too short")]
+    TooShort(usize),
     /// The body is not the message it should be.
     #[error("message can not be read")]
     Json(#[from] serde_json::Error),
@@ -60,6 +69,10 @@ pub async fn read<R: AsyncRead + Unpin>(from: &mut R) -> Result<Option<Frame>, F
     match head[4] {
         KIND_JSON => Ok(Some(Frame::Json(body))),
         KIND_CHUNK => Ok(Some(Frame::Chunk(body))),
+        KIND_PART => match body.split_first_chunk::<PART_HEAD>() {
+            Some((head, bytes)) => Ok(Some(Frame::Part(u64::from_le_bytes(*head), bytes.to_vec()))),
+            None => Err(FrameError::TooShort(body.len())),
+        },
         other => Err(FrameError::Kind(other)),
     }
 }
@@ -71,12 +84,28 @@ pub fn encode<T: serde::Serialize>(message: &T) -> Result<Vec<u8>, FrameError> {
     finish(bytes, KIND_JSON)
 }
 
+/// The bytes of a JSON frame whose body was written before, in parts.
+pub fn encode_parts(parts: &[&[u8]]) -> Result<Vec<u8>, FrameError> {
+    encode_bytes(parts, KIND_JSON)
+}
+
+fn encode_bytes(parts: &[&[u8]], kind: u8) -> Result<Vec<u8>, FrameError> {
+    let mut bytes = Vec::with_capacity(5 + parts.iter().map(|part| part.len()).sum::<usize>());
+    bytes.extend_from_slice(&[0; 5]);
+    for part in parts {
+        bytes.extend_from_slice(part);
+    }
+    finish(bytes, kind)
+}
+
 /// The bytes of a chunk frame.
 pub fn encode_chunk(chunk: &[u8]) -> Result<Vec<u8>, FrameError> {
-    let mut bytes = Vec::with_capacity(5 + chunk.len());
-    bytes.extend_from_slice(&[0; 5]);
-    bytes.extend_from_slice(chunk);
-    finish(bytes, KIND_CHUNK)
+    encode_bytes(&[chunk], KIND_CHUNK)
+}
+
+/// The bytes of a frame with a part of the archive that was asked for under this number.
+pub fn encode_part(op: u64, bytes: &[u8]) -> Result<Vec<u8>, FrameError> {
+    encode_bytes(&[&op.to_le_bytes(), bytes], KIND_PART)
 }
 
 fn finish(mut bytes: Vec<u8>, kind: u8) -> Result<Vec<u8>, FrameError> {
@@ -94,6 +123,8 @@ pub async fn write<W: AsyncWrite + Unpin, T: serde::Serialize>(to: &mut W, messa
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[tokio::test]
@@ -101,10 +132,12 @@ mod tests {
         let mut bytes = encode(&serde_json::json!({"a": 1})).expect("fits");
         bytes.extend(encode_chunk(b"\0\xff").expect("fits"));
         bytes.extend(encode_chunk(b"").expect("fits"));
+        bytes.extend(encode_part(7, b"\0").expect("fits"));
         let mut from = bytes.as_slice();
         assert_eq!(read(&mut from).await.expect("reads"), Some(Frame::Json(b"{\"a\":1}".to_vec())));
         assert_eq!(read(&mut from).await.expect("reads"), Some(Frame::Chunk(b"\0\xff".to_vec())));
         assert_eq!(read(&mut from).await.expect("reads"), Some(Frame::Chunk(Vec::new())));
+        assert_eq!(read(&mut from).await.expect("reads"), Some(Frame::Part(7, b"\0".to_vec())));
         assert_eq!(read(&mut from).await.expect("reads"), None);
     }
 
@@ -114,7 +147,26 @@ mod tests {
         assert!(matches!(read(&mut too_large.as_slice()).await, Err(FrameError::TooLarge(_))));
         let cut = [10, 0, 0, 0, b'J', b'{'];
         assert!(matches!(read(&mut cut.as_slice()).await, Err(FrameError::Io(_))));
+        let short = [1, 0, 0, 0, b'P', 0];
+        assert!(matches!(read(&mut short.as_slice()).await, Err(FrameError::TooShort(1))));
         let unknown = [0, 0, 0, 0, b'X'];
         assert!(matches!(read(&mut unknown.as_slice()).await, Err(FrameError::Kind(b'X'))));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_are_too_much_for_it(bytes in prop::collection::vec(any::<u8>(), 0..600), length in 0u32..800, kind: u8) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            // As they are, and behind a head that may be one.
+            let head = [&length.to_le_bytes()[..], &[kind], &bytes].concat();
+            for bytes in [bytes, head] {
+                let (mut from, mut taken) = (bytes.as_slice(), 0);
+                while let Ok(Some(frame)) = runtime.block_on(read(&mut from)) {
+                    let (Frame::Json(body) | Frame::Chunk(body) | Frame::Part(_, body)) = frame;
+                    taken += 5 + body.len();
+                    prop_assert!(taken <= bytes.len() && body.capacity() <= CHUNK);
+                }
+            }
+        }
     }
 }

@@ -40,8 +40,12 @@ pub enum ToInit {
         /// Whether all processes of its process group get it.
         group: bool,
     },
-    /// Kills every process inside except init.
-    KillAll,
+    /// Kills every process inside except init, the programs that are spared, and what is in their sessions.
+    KillAll {
+        /// Programs that are spared.
+        #[serde(default)]
+        spare: Vec<Handle>,
+    },
     /// Opens a TCP listener on the inner loopback and hands it out.
     Listen {
         /// Answered under this number.

@@ -6,14 +6,18 @@
 //! 8 stop 0198…c1 grace_ms=5000
 //! 9 list
 //! 9 item 0198…c1 running=yes
+//! 9 item 0198…c2 running=no ended=signal:9
 //! 9 ok
+//! 10 host
+//! 10 ok stopping=no
 //! 8 err failed ash-sandbox-0198…c1.service: …
 //! ```
 //!
 //! The asker chooses the tag, and answers come in any order. A request has one answer that ends
 //! it (`ok` or `err`); `list` has items before it. The end that runs as root reads this, so there
 //! is exactly one spelling of each request: fixed words in a fixed order with single spaces,
-//! plain decimal numbers within [`bounds`], ids in their one form. Anything else is refused.
+//! plain decimal numbers within [`bounds`], ids in their one form. Anything else is refused. Limits that
+//! few sandboxes have stand behind the others, in their order, and are left out by those who have none.
 //! No path, command or property name can be said in this language.
 
 use std::ops::RangeInclusive;
@@ -63,19 +67,29 @@ pub struct Spec {
 pub struct Limits {
     /// Memory of all its processes with their page cache. Over it the kernel kills.
     pub memory: ByteCount,
+    /// Memory over which the kernel takes back what it can; `None`: nothing before the end.
+    pub memory_high: Option<ByteCount>,
+    /// Swap beside the memory.
+    pub swap: ByteCount,
     /// Processor time.
     pub cpu: Percent,
     /// Processes and threads.
     pub tasks: u32,
     /// Workspace and HOME together.
     pub disk: ByteCount,
+    /// Share of the disk's time; `None`: the usual one.
+    pub io_weight: Option<u32>,
+    /// Bytes read from the disk in a second; `None`: as many as it gives.
+    pub io_read: Option<ByteCount>,
+    /// Bytes written to the disk in a second, likewise.
+    pub io_write: Option<ByteCount>,
 }
 
 /// The least and the most that a request may say; the launcher refuses what lies outside.
 pub mod bounds {
     use std::ops::RangeInclusive;
 
-    pub use crate::wire::quantity::bounds::{CPU, DISK, MEMORY, TASKS};
+    pub use crate::wire::quantity::bounds::{CPU, DISK, IO_RATE, IO_WEIGHT, MEMORY, MEMORY_HIGH, SWAP, TASKS};
 
     /// Milliseconds between asking and killing. Below the 90 s after which systemd kills by
     /// itself (`DefaultTimeoutStopSec=`, systemd-system.conf(5)).
@@ -132,7 +146,21 @@ impl Limits {
         within("memory", self.memory.0, &bounds::MEMORY)?;
         within("cpu", self.cpu.0, &bounds::CPU)?;
         within("tasks", self.tasks, &bounds::TASKS)?;
-        within("disk", self.disk.0, &bounds::DISK)
+        within("disk", self.disk.0, &bounds::DISK)?;
+        if let Some(high) = self.memory_high {
+            within("high", high.0, &bounds::MEMORY_HIGH)?;
+        }
+        within("swap", self.swap.0, &bounds::SWAP)?;
+        if let Some(weight) = self.io_weight {
+            within("io_weight", weight, &bounds::IO_WEIGHT)?;
+        }
+        if let Some(rate) = self.io_read {
+            within("io_read", rate.0, &bounds::IO_RATE)?;
+        }
+        if let Some(rate) = self.io_write {
+            within("io_write", rate.0, &bounds::IO_RATE)?;
+        }
+        Ok(())
     }
 }
 
@@ -160,12 +188,86 @@ pub enum Request {
     List,
     /// Removes the folder of a sandbox without processes.
     Remove(SandboxId),
+    /// Whether the host is going down.
+    Host,
+}
+
+/// How the processes of a sandbox ended, if not in good order.
+///
+/// In a line it is one word: `exited:CODE`, `signal:NUMBER`, `out-of-memory`, `timeout` or
+/// `failed:RESULT`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// The shim exited with this status.
+    Exited {
+        /// 1 to 255.
+        code: u8,
+    },
+    /// A signal ended the shim. SIGKILL is also what the kernel ends a process with when the
+    /// sandbox is out of memory and no other process of it is larger.
+    Signal {
+        /// Its number, see signal(7).
+        number: u8,
+    },
+    /// The host ended all of them for want of memory.
+    OutOfMemory,
+    /// They ran, or took to end, longer than they may.
+    Timeout,
+    /// Another failure.
+    Failed {
+        /// What systemd calls it, such as `resources`: 1 to [`RESULT_MAX`] of `a-z` and `-`. All
+        /// else is left out of the line.
+        result: String,
+    },
+}
+
+/// Characters of the [`Failed`](Ended::Failed) result. The longest of systemd 257 has 17.
+pub const RESULT_MAX: usize = 32;
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exited { code } => write!(f, "exited:{code}"),
+            Self::Signal { number } => write!(f, "signal:{number}"),
+            Self::OutOfMemory => f.write_str("out-of-memory"),
+            Self::Timeout => f.write_str("timeout"),
+            Self::Failed { result } => {
+                let result: String = result.chars().filter(is_of_result).take(RESULT_MAX).collect();
+                write!(f, "failed:{}", if result.is_empty() { "unknown" } else { &result })
+            }
+        }
+    }
+}
+
+impl Ended {
+    fn parse(word: &str) -> Option<Self> {
+        let Some((kind, value)) = word.split_once(':') else {
+            return match word {
+                "out-of-memory" => Some(Self::OutOfMemory),
+                "timeout" => Some(Self::Timeout),
+                _ => None,
+            };
+        };
+        match kind {
+            "exited" => decimal(value).filter(|code| *code > 0).map(|code| Self::Exited { code }),
+            "signal" => decimal(value).filter(|number| *number > 0).map(|number| Self::Signal { number }),
+            "failed" => {
+                let plain = (1..=RESULT_MAX).contains(&value.len()) && value.chars().all(|c| is_of_result(&c));
+                plain.then(|| Self::Failed { result: value.to_owned() })
+            }
+            _ => None,
+        }
+    }
+}
+
+fn is_of_result(c: &char) -> bool {
+    c.is_ascii_lowercase() || *c == '-'
 }
 
 /// What the launcher answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// Done. Ends all requests but `start`.
+    /// Done. Ends all requests but `start` and `host`.
     Done,
     /// Done. Ends `start`.
     Started {
@@ -174,12 +276,19 @@ pub enum Answer {
         /// Whether the processes ran already.
         running: bool,
     },
+    /// How it stands with the host. Ends `host`.
+    Host {
+        /// Whether it is going down: everything that runs on it is being ended.
+        stopping: bool,
+    },
     /// One sandbox of a list.
     Item {
         /// The sandbox.
         sandbox: SandboxId,
         /// Whether it has processes.
         running: bool,
+        /// If it has none: how they ended, where that was not in good order and is still known.
+        ended: Option<Ended>,
     },
     /// Not done, and it would be the same again; a sentence says why.
     Refused(String),
@@ -248,6 +357,7 @@ impl Request {
             }
             Self::List => format!("{tag} list\n"),
             Self::Remove(sandbox) => format!("{tag} remove {sandbox}\n"),
+            Self::Host => format!("{tag} host\n"),
         })
     }
 
@@ -284,6 +394,7 @@ impl Request {
             }
             "list" => Self::List,
             "remove" => Self::Remove(words.sandbox()?),
+            "host" => Self::Host,
             _ => return Err(LineError::Word),
         };
         words.end()?;
@@ -301,6 +412,7 @@ impl Request {
             Self::Limit(..) => "limit",
             Self::List => "list",
             Self::Remove(_) => "remove",
+            Self::Host => "host",
         }
     }
 
@@ -314,7 +426,7 @@ impl Request {
             | Self::Thaw(sandbox)
             | Self::Limit(sandbox, _)
             | Self::Remove(sandbox) => Some(*sandbox),
-            Self::List => None,
+            Self::List | Self::Host => None,
         }
     }
 
@@ -332,7 +444,11 @@ impl Answer {
         match self {
             Self::Done => format!("{tag} ok\n"),
             Self::Started { fresh, running } => format!("{tag} ok fresh={} running={}\n", yes_no(*fresh), yes_no(*running)),
-            Self::Item { sandbox, running } => format!("{tag} item {sandbox} running={}\n", yes_no(*running)),
+            Self::Host { stopping } => format!("{tag} ok stopping={}\n", yes_no(*stopping)),
+            Self::Item { sandbox, running: false, ended: Some(ended) } => {
+                format!("{tag} item {sandbox} running=no ended={ended}\n")
+            }
+            Self::Item { sandbox, running, .. } => format!("{tag} item {sandbox} running={}\n", yes_no(*running)),
             Self::Refused(why) => sentence(format!("{tag} err refused "), why),
             Self::Failed(why) => sentence(format!("{tag} err failed "), why),
         }
@@ -353,10 +469,17 @@ impl Answer {
         if text == "ok" {
             return Ok(Self::Done);
         }
+        if let Some(stopping) = text.strip_prefix("ok stopping=") {
+            return truth(stopping).map(|stopping| Self::Host { stopping }).ok_or(LineError::Value("stopping"));
+        }
         let mut words = Words::new(text);
         let answer = match words.next("answer")? {
             "ok" => Self::Started { fresh: words.truth("fresh")?, running: words.truth("running")? },
-            "item" => Self::Item { sandbox: words.sandbox()?, running: words.truth("running")? },
+            "item" => {
+                let (sandbox, running) = (words.sandbox()?, words.truth("running")?);
+                let ended = if running { None } else { words.last("ended", Ended::parse)? };
+                Self::Item { sandbox, running, ended }
+            }
             _ => return Err(LineError::Word),
         };
         words.end()?;
@@ -364,12 +487,34 @@ impl Answer {
     }
 }
 
-fn limit_fields(Limits { memory, cpu, tasks, disk }: &Limits) -> String {
-    format!("memory={} cpu={} tasks={tasks} disk={}", memory.0, cpu.0, disk.0)
+fn limit_fields(limits: &Limits) -> String {
+    let Limits { memory, memory_high, swap, cpu, tasks, disk, io_weight, io_read, io_write } = limits;
+    let mut fields = format!("memory={} cpu={} tasks={tasks} disk={}", memory.0, cpu.0, disk.0);
+    let more = [
+        ("high", memory_high.map(|size| size.0)),
+        ("swap", (swap.0 > 0).then_some(swap.0)),
+        ("io_weight", io_weight.map(u64::from)),
+        ("io_read", io_read.map(|rate| rate.0)),
+        ("io_write", io_write.map(|rate| rate.0)),
+    ];
+    for (name, value) in more {
+        if let Some(value) = value {
+            fields.push_str(&format!(" {name}={value}"));
+        }
+    }
+    fields
 }
 
 const fn yes_no(truth: bool) -> &'static str {
     if truth { "yes" } else { "no" }
+}
+
+fn truth(text: &str) -> Option<bool> {
+    match text {
+        "yes" => Some(true),
+        "no" => Some(false),
+        _ => None,
+    }
 }
 
 fn sentence(mut line: String, why: &str) -> String {
@@ -406,6 +551,20 @@ impl<'a> Words<'a> {
         read(value).ok_or(LineError::Value(what))
     }
 
+    /// A number that may be missing, and then what comes next is of another name.
+    fn optional<N: std::str::FromStr>(&mut self, key: &'static str) -> Result<Option<N>, LineError> {
+        let is_next = |word: &str| word.strip_prefix(key).is_some_and(|rest| rest.starts_with('='));
+        if self.0.clone().next().is_some_and(is_next) { self.number(key).map(Some) } else { Ok(None) }
+    }
+
+    /// A field that may be missing at the end.
+    fn last<T>(&mut self, key: &'static str, read: impl Fn(&'a str) -> Option<T>) -> Result<Option<T>, LineError> {
+        if self.0.clone().next().is_none() {
+            return Ok(None);
+        }
+        self.field(key, key, read).map(Some)
+    }
+
     fn sandbox(&mut self) -> Result<SandboxId, LineError> {
         self.next("sandbox")?.parse().map_err(|_| LineError::Value("sandbox"))
     }
@@ -415,11 +574,7 @@ impl<'a> Words<'a> {
     }
 
     fn truth(&mut self, key: &'static str) -> Result<bool, LineError> {
-        self.field(key, key, |text| match text {
-            "yes" => Some(true),
-            "no" => Some(false),
-            _ => None,
-        })
+        self.field(key, key, truth)
     }
 
     fn limits(&mut self) -> Result<Limits, LineError> {
@@ -428,6 +583,15 @@ impl<'a> Words<'a> {
             cpu: Percent(self.number("cpu")?),
             tasks: self.number("tasks")?,
             disk: ByteCount(self.number("disk")?),
+            memory_high: self.optional("high")?.map(ByteCount),
+            swap: match self.optional("swap")? {
+                // None is said by leaving it out.
+                Some(0) => return Err(LineError::Value("swap")),
+                swap => ByteCount(swap.unwrap_or(0)),
+            },
+            io_weight: self.optional("io_weight")?,
+            io_read: self.optional("io_read")?.map(ByteCount),
+            io_write: self.optional("io_write")?.map(ByteCount),
         })
     }
 
@@ -468,180 +632,4 @@ pub async fn read_line<R: AsyncBufRead + Unpin>(from: &mut R) -> std::io::Result
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use uuid::Uuid;
-
-    fn sandbox() -> impl Strategy<Value = SandboxId> {
-        any::<u128>().prop_map(|bits| SandboxId::from_uuid(Uuid::from_u128(bits)))
-    }
-
-    fn limits() -> impl Strategy<Value = Limits> {
-        (bounds::MEMORY, bounds::CPU, bounds::TASKS, bounds::DISK).prop_map(|(memory, cpu, tasks, disk)| Limits {
-            memory: ByteCount(memory),
-            cpu: Percent(cpu),
-            tasks,
-            disk: ByteCount(disk),
-        })
-    }
-
-    fn request() -> impl Strategy<Value = Request> {
-        prop_oneof![
-            (sandbox(), any::<u128>(), "[a-zA-Z0-9_-]{1,255}", limits()).prop_map(|(sandbox, session, agent, limits)| {
-                Request::Start(Spec { sandbox, session: SessionId::from_uuid(Uuid::from_u128(session)), agent, limits })
-            }),
-            (sandbox(), bounds::GRACE_MS).prop_map(|(sandbox, grace_ms)| Request::Stop { sandbox, grace_ms }),
-            sandbox().prop_map(Request::Kill),
-            sandbox().prop_map(Request::Freeze),
-            sandbox().prop_map(Request::Thaw),
-            (sandbox(), limits()).prop_map(|(sandbox, limits)| Request::Limit(sandbox, limits)),
-            Just(Request::List),
-            sandbox().prop_map(Request::Remove),
-        ]
-    }
-
-    fn answer() -> impl Strategy<Value = Answer> {
-        prop_oneof![
-            Just(Answer::Done),
-            any::<(bool, bool)>().prop_map(|(fresh, running)| Answer::Started { fresh, running }),
-            (sandbox(), any::<bool>()).prop_map(|(sandbox, running)| Answer::Item { sandbox, running }),
-            "[ -~]{0,200}".prop_map(Answer::Refused),
-            "[ -~]{0,200}".prop_map(Answer::Failed),
-        ]
-    }
-
-    fn read(line: &str) -> Result<Request, LineError> {
-        Request::parse(split_tag(line.as_bytes())?.1)
-    }
-
-    proptest! {
-        #[test]
-        fn requests_read_back(tag: Tag, request in request()) {
-            let line = request.encode(tag).expect("within bounds");
-            prop_assert!(line.len() < LINE_MAX / 2, "{} bytes", line.len());
-            let (read_tag, words) = split_tag(line.strip_suffix('\n').expect("ends").as_bytes()).expect("has a tag");
-            prop_assert_eq!(read_tag, tag);
-            prop_assert!(words.starts_with(request.verb()));
-            prop_assert_eq!(Request::parse(words), Ok(request));
-        }
-
-        #[test]
-        fn answers_read_back(tag: Tag, answer in answer()) {
-            let line = answer.encode(tag);
-            let (read_tag, words) = split_tag(line.strip_suffix('\n').expect("ends").as_bytes()).expect("has a tag");
-            prop_assert_eq!(read_tag, tag);
-            prop_assert_eq!(Answer::parse(words), Ok(answer));
-        }
-
-        #[test]
-        fn any_sentence_makes_one_line_that_fits(tag: Tag, why: String) {
-            let line = Answer::Failed(why).encode(tag);
-            prop_assert!(line.len() <= LINE_MAX);
-            let (_, words) = split_tag(line.strip_suffix('\n').expect("ends").as_bytes()).expect("has a tag");
-            prop_assert!(matches!(Answer::parse(words), Ok(Answer::Failed(_))));
-        }
-
-        #[test]
-        fn any_bytes_are_read_or_refused(line: Vec<u8>) {
-            if let Ok((_, words)) = split_tag(&line) {
-                // What is read has one spelling, so that it is written the same again.
-                if let Ok(request) = Request::parse(words) {
-                    prop_assert_eq!(request.encode(0).expect("was checked"), format!("0 {words}\n"));
-                }
-                if let Ok(answer) = Answer::parse(words) {
-                    prop_assert_eq!(answer.encode(0), format!("0 {words}\n"));
-                }
-            }
-        }
-
-        #[test]
-        fn a_changed_byte_is_refused_or_another_request(request in request(), at: prop::sample::Index, byte in b' '..=b'~') {
-            let line = request.encode(1).expect("within bounds");
-            let mut bytes = line.trim_end().as_bytes().to_vec();
-            let at = at.index(bytes.len());
-            prop_assume!(bytes[at] != byte);
-            bytes[at] = byte;
-            if let Ok((tag, words)) = split_tag(&bytes) && let Ok(other) = Request::parse(words) {
-                bytes.push(b'\n');
-                prop_assert_eq!(other.encode(tag).expect("was checked").into_bytes(), bytes);
-            }
-        }
-    }
-
-    #[test]
-    fn only_the_one_spelling_is_taken() {
-        let id = "0198c1a5-0000-7000-8000-000000000001";
-        let limits = "memory=1073741824 cpu=200 tasks=256 disk=5368709120";
-        assert!(read(&format!("1 start {id} session={id} agent=a {limits}")).is_ok());
-        let cases = [
-            ("", LineError::Tag),
-            ("1", LineError::Tag),
-            ("01 list", LineError::Tag),
-            ("+1 list", LineError::Tag),
-            ("4294967296 list", LineError::Tag),
-            (" 1 list", LineError::Tag),
-            ("1 list\r", LineError::Tag),
-            ("1 list\u{e9}", LineError::Tag),
-            ("1 ", LineError::Word),
-            ("1  list", LineError::Word),
-            ("1 LIST", LineError::Word),
-            ("1 exec", LineError::Word),
-            ("1 list ", LineError::Surplus),
-            ("1 kill", LineError::Missing("sandbox")),
-            ("1 kill ../../etc", LineError::Value("sandbox")),
-            ("1 kill 0198C1A5-0000-7000-8000-000000000001", LineError::Value("sandbox")),
-            (&format!("1 kill {id} {id}"), LineError::Surplus),
-            (&format!("1 stop {id}"), LineError::Missing("grace_ms")),
-            (&format!("1 stop {id} grace_ms=-1"), LineError::Value("grace_ms")),
-            (&format!("1 stop {id} grace_ms=007"), LineError::Value("grace_ms")),
-            (
-                &format!("1 stop {id} grace_ms=60001"),
-                LineError::Spec(SpecError::Bound { name: "grace_ms", value: 60_001, least: 0, most: 60_000 }),
-            ),
-            (&format!("1 start {id} agent=a session={id} {limits}"), LineError::Missing("session")),
-            (&format!("1 start {id} session={id} agent= {limits}"), LineError::Spec(SpecError::Agent)),
-            (&format!("1 start {id} session={id} agent=a/b {limits}"), LineError::Spec(SpecError::Agent)),
-            (&format!("1 start {id} session={id} agent={} {limits}", "a".repeat(256)), LineError::Spec(SpecError::Agent)),
-            (&format!("1 start {id} session={id} agent=a {limits} ExecStart=/bin/sh"), LineError::Surplus),
-            (
-                &format!("1 limit {id} memory=1 cpu=200 tasks=256 disk=5368709120"),
-                LineError::Spec(SpecError::Bound { name: "memory", value: 1, least: 128 << 20, most: 1 << 50 }),
-            ),
-            (&format!("1 limit {id} memory=18446744073709551616 cpu=1 tasks=1 disk=1"), LineError::Value("memory")),
-        ];
-        for (line, error) in cases {
-            assert_eq!(read(line), Err(error), "{line:?}");
-        }
-    }
-
-    #[test]
-    fn a_request_that_would_be_refused_is_not_written() {
-        let limits = Limits { memory: ByteCount(1 << 30), cpu: Percent(200), tasks: 256, disk: ByteCount(1 << 30) };
-        let mut spec = Spec { sandbox: SandboxId::new(), session: SessionId::new(), agent: "a\n2 kill".to_owned(), limits };
-        assert_eq!(Request::Start(spec.clone()).encode(1), Err(SpecError::Agent));
-        spec.agent = "a".to_owned();
-        spec.limits.tasks = 1;
-        assert!(matches!(Request::Start(spec).encode(1), Err(SpecError::Bound { name: "tasks", .. })));
-        let stop = Request::stop(SandboxId::new(), Duration::from_secs(3600));
-        assert!(stop.encode(1).expect("is cut").ends_with("grace_ms=60000\n"));
-    }
-
-    #[tokio::test]
-    async fn lines_are_read_one_by_one_and_bounded() {
-        let mut from = tokio::io::BufReader::with_capacity(3, &b"1 list\n\n2 list\n"[..]);
-        for line in [&b"1 list"[..], b"", b"2 list"] {
-            assert_eq!(read_line(&mut from).await.expect("reads").as_deref(), Some(line));
-        }
-        assert_eq!(read_line(&mut from).await.expect("ends"), None);
-
-        let cut = read_line(&mut &b"1 lis"[..]).await.expect_err("ends inside a line");
-        assert_eq!(cut.kind(), std::io::ErrorKind::UnexpectedEof);
-
-        let endless = [b'x'; 4 * LINE_MAX];
-        let mut from = tokio::io::BufReader::with_capacity(7, &endless[..]);
-        let long = read_line(&mut from).await.expect_err("is too long");
-        assert_eq!(long.kind(), std::io::ErrorKind::InvalidData);
-        assert!(from.get_ref().len() > 2 * LINE_MAX, "stops reading at the limit");
-    }
-}
+mod tests;

@@ -9,11 +9,27 @@
 //!   Hello {protocol} ───────────────▶
 //!     ◀─────────────── Hello {protocol, what it has, what it is doing}
 //!     ◀─────────────── Events (those not acknowledged yet, from the oldest)
-//!   Setup, Unpack + chunks, Turn … ─▶
+//!   Setup, Unpack + chunks, Turn, Answer … ─▶
 //!     ◀─────────────── Done | Failed   (to what carries an `op`)
 //!     ◀─────────────── Events
 //!   Ack {through} ──────────────────▶  (stored: the shim forgets them)
+//!   Pack ───────────────────────────▶
+//!     ◀─────────────── chunks, as many as were asked for; Events and answers between them
+//!   PackMore ───────────────────────▶
+//!     ◀─────────────── an empty chunk, Packed
+//!   Export ─────────────────────────▶
+//!     ◀─────────────── parts with its number, as many as were asked for; others between them
+//!   PackMore ───────────────────────▶
+//!     ◀─────────────── Done
+//!   Run, parts of its input ────────▶  (as many as it has credit for)
+//!     ◀─────────────── parts of its output, as many as were asked for
+//!     ◀─────────────── Wants           (more parts of its input)
+//!   PackMore ───────────────────────▶
+//!     ◀─────────────── Ended
 //! ```
+//!
+//! Chunks of a snapshot are sent on credit: a receiver that falls behind asks for no more, the
+//! packing waits on its pipe, and all else on the connection goes on.
 //!
 //! Both ends speak any version from [`OLDEST_PROTOCOL`] on: the daemon lowers itself to what the
 //! shim says, since the shim may be older than the daemon but is never replaced while it runs.
@@ -26,15 +42,36 @@ use uuid::Uuid;
 
 use crate::wire::event::Kind;
 use crate::wire::message::TurnOptions;
-use crate::wire::{SandboxId, SessionId, TurnId};
+use crate::wire::permission::{Behavior, PermissionAnswer};
+use crate::wire::price::PriceList;
+use crate::wire::usage::{ModelUsage, Usage};
+use crate::wire::weakness::Weakness;
+use crate::wire::{PermissionId, SandboxId, SessionId, TurnId};
 
 /// The version that this build speaks.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 3;
+/// The version in which [`ToShim::Export`] and [`ToShim::Lay`] came.
+pub const BUNDLE_PROTOCOL: u32 = 2;
+/// The version in which [`ToShim::Run`] and [`ToShim::Logs`] came.
+pub const RUN_PROTOCOL: u32 = 3;
 /// The oldest version that this build understands.
 pub const OLDEST_PROTOCOL: u32 = 1;
 
-/// Names a request that is answered by `Done` or `Failed`. Unique in one connection.
+/// Names a request that is answered by `Done`, `Packed`, `Ended`, `Logs` or `Failed`. Unique in one connection.
 pub type Op = u64;
+
+/// Chunks of a snapshot that the shim may send before it is asked for more.
+pub const PACK_CREDIT: u32 = 8;
+/// `Export`s at a time.
+pub const EXPORTS_MAX: usize = 4;
+/// `Run`s at a time: so many commands, and so many others.
+pub const RUNS_MAX: usize = 8;
+/// Parts of the input of a `Run` that the daemon may send before the shim `Wants` more.
+pub const INPUT_CREDIT: u32 = 4;
+/// Patterns of one `Pack`.
+pub const EXCLUDES_MAX: usize = 1000;
+/// Bytes of all patterns of one `Pack`.
+pub const EXCLUDES_BYTES_MAX: usize = 64 << 10;
 
 /// From `ashd` to the shim.
 #[derive(Debug, Deserialize, Serialize)]
@@ -67,10 +104,92 @@ pub enum ToShim {
         /// Answered under this number, when all is written.
         op: Op,
     },
+    /// Packs the workspace and the runtime's own state of the conversation into a tar archive with
+    /// the roots `work/` and `home/`. Refused while a turn runs or waits, while the workspace is
+    /// unpacked, and while the sandbox is not open; a turn that comes meanwhile waits. Chunks follow,
+    /// at first [`PACK_CREDIT`]; after an empty one, `Packed`. `Failed` may come instead at any time,
+    /// and then what came is good for nothing.
+    Pack {
+        /// Answered under this number.
+        op: Op,
+        /// What of the workspace is left out: patterns like those of a `.gitignore`, as
+        /// `archive::exclude` says; at most [`EXCLUDES_MAX`] of [`EXCLUDES_BYTES_MAX`] in all.
+        excludes: Vec<String>,
+    },
+    /// Packs the workspace alone, into an archive with the root `work/`, whatever else goes on: files
+    /// that change meanwhile are as they are when their turn comes. Parts follow, at first
+    /// [`PACK_CREDIT`]; then `Done`. `Failed` may come instead at any time, and then what came is good
+    /// for nothing. At most [`EXPORTS_MAX`] at a time. From protocol 2 on.
+    Export {
+        /// Answered under this number.
+        op: Op,
+        /// What is left out, as for `Pack`.
+        excludes: Vec<String>,
+    },
+    /// Lays an archive with the root `work/` over the workspace; chunks follow as for `Unpack`. What
+    /// has the place of one of its entries goes; all else stays, or goes as well with `replace`. The
+    /// runtime and what it started go on. Until it is done the workspace counts as not unpacked, so
+    /// whoever breaks off has to restore it. Refused as `Pack` is. From protocol 2 on.
+    Lay {
+        /// Answered under this number, when all is written.
+        op: Op,
+        /// Whether the workspace is emptied before.
+        replace: bool,
+    },
+    /// Asks for more chunks of the archive that is being packed, or more parts of one, or of the output of
+    /// a program.
+    PackMore {
+        /// The packing; one that is over is not minded.
+        op: Op,
+        /// How many more.
+        chunks: u32,
+    },
+    /// Nobody wants the archive, or the output, any more. The packing ends with `Failed`, if it has not
+    /// ended; of a program the process group is killed, and it ends with `Ended`.
+    PackStop {
+        /// The packing.
+        op: Op,
+    },
+    /// Asks for the last lines that were said in the sandbox. From protocol 3 on.
+    Logs {
+        /// Answered under this number, by `Logs`.
+        op: Op,
+        /// Only those behind the one of this index.
+        after: Option<u64>,
+    },
+    /// Runs a program inside, beside the runtime, in the workspace and with the environment of the
+    /// session's tools. Parts of its output follow, at first [`PACK_CREDIT`], each with a byte before it
+    /// that names its [`Stream`]; then `Ended`. With `input`, parts with the number of the request are its
+    /// standard input, at first [`INPUT_CREDIT`], and an empty one ends it. `Failed` if it could not be
+    /// started. Its process group is killed when its time is over, when nobody wants its output, and when
+    /// the connection breaks. At most [`RUNS_MAX`] at a time. From protocol 3 on.
+    Run {
+        /// Answered under this number.
+        op: Op,
+        /// What to run.
+        run: Box<Run>,
+    },
+    /// Empties the workspace and the runtime's own state, and unpacks into them what `Pack` packed;
+    /// chunks follow as for `Unpack`. A `Setup` with `resume` then goes on with the conversation.
+    Restore {
+        /// Answered under this number, when all is written.
+        op: Op,
+        /// The runtime's own id of the conversation; `None` where it is the session's. So for a
+        /// session that goes on with the conversation of another one, the id of that one.
+        conversation: Option<String>,
+    },
     /// Changes what later turns may use.
     Configure {
         /// The new state of all options.
         options: SessionOptions,
+    },
+    /// Changes what of the network may be reached. Done when it counts, and when the connections that
+    /// are not allowed any more are cut.
+    Egress {
+        /// Answered under this number.
+        op: Op,
+        /// The new state of all of it.
+        egress: Box<Egress>,
     },
     /// Starts the runtime ahead of the first turn.
     Warm,
@@ -81,13 +200,138 @@ pub enum ToShim {
         /// The turn.
         turn: Option<TurnId>,
     },
-    /// All events up to this number are stored.
+    /// Answers a request for permission. Done when the event that tells of it is in the spool;
+    /// failed if nothing of this name waits for an answer, or, as `field: reason`, if the answer
+    /// makes no sense for what was asked. Then the request goes on waiting.
+    Answer {
+        /// Answered under this number.
+        op: Op,
+        /// The request.
+        id: PermissionId,
+        /// The answer.
+        answer: PermissionAnswer,
+    },
+    /// All events up to this number are stored. Said at the start of a connection about an
+    /// incarnation that the daemon knows, it also tells a new life of the shim of events which its
+    /// predecessor sent and could not keep, so that their numbers are not used again.
     Ack {
         /// The number.
         through: u64,
     },
     /// Ends the runtime in good order, then everything in the sandbox, then the shim.
     Stop,
+}
+
+/// A program to run inside.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Run {
+    /// What it does.
+    pub job: Job,
+    /// Whether it gets input. Without it, there is none to read.
+    #[serde(default)]
+    pub input: bool,
+    /// Milliseconds after which it is killed; `None`: never.
+    #[serde(default)]
+    pub timeout_ms: Option<u64>,
+    /// Bytes of each stream of its output that are sent; the rest is read and thrown away. `None`: all.
+    #[serde(default)]
+    pub output_max: Option<u64>,
+}
+
+/// What a program that is run inside does.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Job {
+    /// A command of a shell, with the environment of the session's tools.
+    Shell {
+        /// The command.
+        command: String,
+    },
+    /// Lists the files of the workspace, as [`files`](super::files) says.
+    List {
+        /// What is left out, as for `Pack`; of each path only the last name counts.
+        excludes: Vec<String>,
+        /// Most files; one more is told of if there are more.
+        max: u64,
+    },
+    /// Reads a file of the workspace.
+    Read {
+        /// Its path in the workspace.
+        path: String,
+        /// Most bytes that are sent.
+        max: u64,
+    },
+    /// Writes its input to a file of the workspace.
+    Write {
+        /// Its path in the workspace.
+        path: String,
+    },
+    /// Deletes a file of the workspace.
+    Delete {
+        /// Its path in the workspace.
+        path: String,
+    },
+}
+
+/// A stream of the output of a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Stream {
+    /// Its standard output.
+    Output = 1,
+    /// Its standard error.
+    Error = 2,
+}
+
+impl Stream {
+    /// The stream that a byte before a part names.
+    pub const fn named(byte: u8) -> Option<Self> {
+        match byte {
+            1 => Some(Self::Output),
+            2 => Some(Self::Error),
+            _ => None,
+        }
+    }
+}
+
+/// A line that was said in a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub struct LogLine {
+    /// Counts from 0 in one life of the shim.
+    pub index: u64,
+    /// Who said it.
+    pub level: LogLevel,
+    /// What was said, some 1000 characters at most.
+    pub text: String,
+    /// When, in milliseconds since 1970.
+    pub at: i64,
+}
+
+/// Who said a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogLevel {
+    /// The runtime, on its standard output.
+    Stdout,
+    /// The runtime, on its standard error.
+    Stderr,
+    /// The shim.
+    System,
+}
+
+/// How a program ended that was run inside.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct RunEnd {
+    /// Its exit code, if it exited.
+    pub code: Option<i32>,
+    /// Number of the signal, if one ended it.
+    pub signal: Option<i32>,
+    /// Whether it was killed since its time was over.
+    #[serde(default)]
+    pub timed_out: bool,
+    /// Whether some of its output was thrown away.
+    #[serde(default)]
+    pub cut: bool,
 }
 
 /// What a sandbox is made of, before it belongs to a session.
@@ -97,8 +341,16 @@ pub struct Room {
     pub runtime: String,
     /// Size of `/tmp` in bytes.
     pub tmp_bytes: u64,
+    /// What of its walls is left out, as the operator accepts it.
+    #[serde(default)]
+    pub weaknesses: Vec<Weakness>,
 }
 
+/// The error of an answer to a request for permission that was answered before, was withdrawn, or
+/// never was.
+pub const NOT_WAITING: &str = "nothing of this name waits for an answer";
+/// The error of a [`ToShim::Run`] beyond [`RUNS_MAX`].
+pub const TOO_MANY_RUN: &str = "too many programs are running";
 /// Where the runtime's program appears inside a sandbox.
 pub const RUNTIME_INSIDE: &str = "/opt/claude/claude";
 /// The workspace inside a sandbox.
@@ -121,6 +373,49 @@ pub struct Setup {
     pub options: SessionOptions,
     /// Whether the runtime has a conversation of this session to go on with, in HOME.
     pub resume: bool,
+    /// What of the network may be reached. Default: nothing.
+    #[serde(default)]
+    pub egress: Egress,
+}
+
+/// What of the network may be reached beside the model.
+///
+/// Rules travel as text, in the form of [`wire::egress::Rule`](crate::wire::egress::Rule) and without
+/// presets, so that a shim which is older than the daemon knows them all. One that it can not read
+/// allows nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Egress {
+    /// The rules, one of which has to name a target.
+    pub allow: Vec<String>,
+    /// The operator's rules, one of which has to cover it, too.
+    pub bound: Vec<String>,
+    /// The list of the first rules as people wrote it, for what is said inside.
+    pub said: String,
+    /// Ranges of addresses that may be reached although they are not public.
+    pub private: Vec<String>,
+    /// What may be used.
+    pub limits: EgressLimits,
+}
+
+/// What a sandbox may use of the network beside the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct EgressLimits {
+    /// Connections at the same time; more wait.
+    pub connections: u32,
+    /// Milliseconds without a byte, after which a connection is closed.
+    pub idle_ms: u64,
+    /// Bytes in a second, of all connections and both directions together.
+    pub bytes_per_second: u64,
+    /// Bytes in the life of the sandbox, likewise.
+    pub bytes: u64,
+}
+
+impl Default for EgressLimits {
+    fn default() -> Self {
+        Self { connections: 128, idle_ms: 300_000, bytes_per_second: 64 << 20, bytes: 100 << 30 }
+    }
 }
 
 /// Where model calls go. The key never enters the sandbox.
@@ -156,6 +451,54 @@ pub struct SessionOptions {
     pub subagents: Option<Box<RawValueEq>>,
     /// The subagent that leads.
     pub initial_agent: Option<String>,
+    /// Whether somebody can be asked for permission, and for how long; `None`: what would be asked
+    /// is refused.
+    #[serde(default)]
+    pub ask: Option<Ask>,
+    /// Rules that were granted for the session when it asked, oldest first. A runtime that runs has
+    /// them already; a shim remembers those granted through it.
+    #[serde(default)]
+    pub granted: Vec<String>,
+    /// What the turns may take.
+    #[serde(default)]
+    pub limits: RunLimits,
+}
+
+/// What turns may take, as far as the shim holds them to it. What is not there is not limited.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct RunLimits {
+    /// Milliseconds of one turn.
+    pub turn_ms: Option<u64>,
+    /// Open files of one process. Counts for the next process of the runtime, before the next turn.
+    pub open_files: Option<u32>,
+    /// Bytes of one file, likewise.
+    pub file_bytes: Option<u64>,
+    /// Tokens and money.
+    pub budget: Budget,
+}
+
+/// What all turns of a session together may take of the model.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Budget {
+    /// Tokens of every kind.
+    pub tokens: Option<u64>,
+    /// Millionths of a US dollar.
+    pub cost: Option<u64>,
+    /// Prices, where money is limited.
+    pub prices: PriceList,
+    /// What turns took before this life of the shim; `None`: what was said last.
+    pub before: Option<BTreeMap<String, ModelUsage>>,
+}
+
+/// How requests for permission are put to the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Ask {
+    /// Milliseconds after which the answer below is given; `None`: never.
+    pub timeout_ms: Option<u64>,
+    /// The answer when nobody gave one.
+    pub on_timeout: Behavior,
 }
 
 /// JSON that is passed on as it came; equal when the bytes are.
@@ -198,6 +541,34 @@ pub enum FromShim {
         /// Why, as a fragment that fits after "failed: ".
         error: String,
     },
+    /// The archive has been sent, and is whole.
+    Packed {
+        /// The packing.
+        op: Op,
+        /// The runtime's own id of the conversation in it, where that is not the session's.
+        conversation: Option<String>,
+    },
+    /// A program that was run has ended, and all of its output was sent. From protocol 3 on.
+    Ended {
+        /// Its number.
+        op: Op,
+        /// How it ended.
+        end: RunEnd,
+    },
+    /// Lines that were said in the sandbox, oldest first. From protocol 3 on.
+    Logs {
+        /// Who asked.
+        op: Op,
+        /// The lines, of which a shim keeps some thousand.
+        lines: Vec<LogLine>,
+    },
+    /// More parts of the input of a program are taken. From protocol 3 on.
+    Wants {
+        /// Its number.
+        op: Op,
+        /// How many more.
+        parts: u32,
+    },
     /// What happened, in order, without gaps.
     Events {
         /// The events.
@@ -214,7 +585,8 @@ pub struct ShimState {
     pub version: String,
     /// The sandbox.
     pub sandbox: SandboxId,
-    /// Unique to this life of the shim: its events are numbered anew in each.
+    /// Whose events follow. A shim that finds the spool of one before it goes on with its numbers
+    /// and its incarnation, and says `session: None` with `newest` above 0; otherwise a new one.
     pub incarnation: Uuid,
     /// The session it was set up for.
     pub session: Option<SessionId>,
@@ -224,6 +596,39 @@ pub struct ShimState {
     pub turn: Option<TurnId>,
     /// Number of the newest event; 0 before the first.
     pub newest: u64,
+    /// Number of the newest event that was acknowledged, which it has no more. `None`: a shim that
+    /// does not say it yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acked: Option<u64>,
+    /// Tasks that the runtime has in the background, while no turn needs to run. `None`: a shim that
+    /// does not say it yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub background: Option<u32>,
+    /// How the sandbox is confined. `None`: a shim that does not say it yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confined: Option<Box<Confined>>,
+    /// Milliseconds since it started. `None`: a shim that does not say it yet, and knows no [`RunLimits`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_ms: Option<u64>,
+}
+
+/// How a sandbox is confined. But for the first field it is what the kernel says of its shim, of which
+/// what is inside has no more.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Confined {
+    /// What of its walls it was made without; `None` before it is made.
+    pub without: Option<Vec<Weakness>>,
+    /// Its user; the lowest, if it has several.
+    pub uid: u32,
+    /// Its capabilities, those included which a program that it starts could get, as bits by the
+    /// kernel's numbers.
+    pub capabilities: u64,
+    /// Whether no program that it starts gains rights.
+    pub no_new_privileges: bool,
+    /// Whether its system calls are filtered.
+    pub seccomp: bool,
+    /// The AppArmor profile that it is under.
+    pub apparmor: Option<String>,
 }
 
 /// Something that happened in the sandbox.
@@ -242,7 +647,7 @@ pub struct ShimEvent {
 }
 
 /// Data of [`Kind::TurnEnded`] as the shim sends it; `ashd` adds the session.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TurnEnd {
     /// The turn.
@@ -252,6 +657,9 @@ pub struct TurnEnd {
     /// Why it did not complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
+    /// What it took, without its price; `None` for a turn that never began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
 }
 
 /// How a turn ended.

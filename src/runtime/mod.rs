@@ -14,18 +14,25 @@
 //!              └── ended ◀── process ended, or does not serve the next turn ◀───┘
 //! ```
 //!
+//! A runtime that asks for permission waits in [`Output::Asked`], with an event that says what for.
+//! Its owner gives the answer ([`Adapter::answer`]) or says that nobody gave one
+//! ([`Adapter::timed_out`]); where neither is needed any more, [`Output::Settled`] says so. Each
+//! event that asks is followed by exactly one that says what came of it.
+//!
 //! `claude` is the only runtime yet; the Agent Client Protocol is the second one planned.
 
 pub mod claude;
 
 use std::fmt;
+use std::time::Duration;
 
 use serde_json::value::RawValue;
 
-use crate::link::shim::{SessionOptions, Turn};
-use crate::wire::TurnId;
+use crate::link::shim::{SessionOptions, Turn, TurnEnd};
 use crate::wire::event::Kind;
 use crate::wire::message::TurnOptions;
+use crate::wire::permission::PermissionAnswer;
+use crate::wire::{PermissionId, TurnId};
 
 /// Longest line that a runtime may write. Together with what is put around it, it has to fit
 /// into one frame.
@@ -33,6 +40,12 @@ pub const LINE_MAX: usize = crate::link::frame::BODY_MAX - (64 << 10);
 
 /// One runtime, for one session. See the module's documentation.
 pub trait Adapter: Send + fmt::Debug {
+    /// Paths below HOME in which the runtime keeps conversations. They are part of a snapshot, and
+    /// all of HOME that is. Asked before there is a session.
+    fn state() -> &'static [&'static str]
+    where
+        Self: Sized;
+
     /// The name under which the runtime is reported.
     fn name(&self) -> &'static str;
 
@@ -52,11 +65,22 @@ pub trait Adapter: Send + fmt::Debug {
     /// Reads a line that the process wrote, without its end.
     fn read(&mut self, line: Vec<u8>) -> Result<Vec<Output>, BadLine>;
 
+    /// Takes the answer to a request for permission. After an error the request goes on waiting, if
+    /// it did.
+    fn answer(&mut self, id: PermissionId, answer: &PermissionAnswer) -> Result<Vec<Output>, AnswerError>;
+
+    /// Hears that nobody answered a request for permission in time; nothing comes of one that does
+    /// not wait.
+    fn timed_out(&mut self, id: PermissionId) -> Vec<Output>;
+
     /// Hears that the process ended, or could not be started.
     fn ended(&mut self, end: &ProcessEnd) -> Ended;
 
     /// The turn that runs in the process: the one given, or one that the runtime began by itself.
     fn running(&self) -> Option<TurnId>;
+
+    /// Tasks that the process has in the background, which go on when no turn runs.
+    fn background(&self) -> u32;
 }
 
 /// How to start a runtime.
@@ -82,10 +106,20 @@ pub enum Output {
         /// As the runtime says it.
         version: String,
     },
-    /// The turn is over; its last event has been put out.
-    TurnOver(TurnId),
+    /// The turn is over, and how. Its end is the last event of it, which the owner makes of this
+    /// after it has put the turn's bill in.
+    TurnOver(TurnEnd),
     /// The conversation goes on under another id from here.
     Conversation(String),
+    /// A request for permission waits, whose event was put out before.
+    Asked {
+        /// The request.
+        id: PermissionId,
+        /// After this time, the adapter is to hear that nobody answered; `None`: never.
+        timeout: Option<Duration>,
+    },
+    /// A request for permission does not wait any more.
+    Settled(PermissionId),
 }
 
 /// An event before it is numbered.
@@ -116,6 +150,8 @@ pub enum Ended {
     Over(Vec<Output>),
     /// The turn never began; it can begin in a new process.
     Again {
+        /// What is left to tell of others.
+        outputs: Vec<Output>,
         /// A program to run inside before that.
         repair: Option<Vec<String>>,
     },
@@ -145,6 +181,22 @@ impl fmt::Display for ProcessEnd {
         let said = self.stderr.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" / ");
         if self.reason.is_none() && !said.is_empty() { write!(f, ": {said}") } else { Ok(()) }
     }
+}
+
+/// Why an answer to a request for permission was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerError {
+    /// It was answered before, was withdrawn, or never was.
+    #[error("{}", crate::link::shim::NOT_WAITING)]
+    NotWaiting,
+    /// The answer makes no sense for what was asked.
+    #[error("{field}: {reason}")]
+    Senseless {
+        /// The field of [`PermissionAnswer`] at fault, as in JSON.
+        field: &'static str,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// A line that is not the runtime's language.

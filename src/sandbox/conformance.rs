@@ -1,33 +1,54 @@
 //! The suite that each [`Launcher`] passes. It needs a shim that accepts connections and ends when
 //! it is asked to.
 
+use std::path::Path;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::net::UnixStream;
+use tokio::time::Instant;
 
-use super::{LaunchError, Launcher, Limits, Spec};
+use super::{Ended, LaunchError, Launcher, Limits, Spec};
 use crate::wire::quantity::{ByteCount, Percent};
 use crate::wire::{SandboxId, SessionId};
 
 /// Plenty for a shim that listens to being asked.
 const GRACE: Duration = Duration::from_secs(20);
+/// How often to look whether something that the suite did has been noticed.
+const POLL: Duration = Duration::from_millis(5);
 
-/// What a backend may lack.
+/// What a backend may lack, and what it starts.
 #[derive(Debug, Clone, Copy)]
-pub struct Abilities {
+pub struct Abilities<'a> {
     /// Whether it can freeze.
     pub freezes: bool,
+    /// The program of the shim; another one takes its place for a moment.
+    pub shim: &'a Path,
 }
 
 /// A sandbox that does not exist yet.
 pub fn spec() -> Spec {
-    let limits = Limits { memory: ByteCount(256 << 20), cpu: Percent(100), tasks: 64, disk: ByteCount(64 << 20) };
+    let limits = Limits {
+        memory: ByteCount(256 << 20),
+        memory_high: None,
+        swap: ByteCount(0),
+        cpu: Percent(100),
+        tasks: 64,
+        disk: ByteCount(64 << 20),
+        io_weight: None,
+        io_read: None,
+        io_write: None,
+    };
     Spec { sandbox: SandboxId::new(), session: SessionId::new(), agent: "conformance".to_owned(), limits }
 }
 
 /// Panics on the first thing that is not as the trait promises. Leaves nothing behind then.
-pub async fn suite(launcher: &dyn Launcher, abilities: Abilities) {
+pub async fn suite(launcher: &dyn Launcher, abilities: Abilities<'_>) {
     life_and_end(launcher).await;
+    a_good_end_leaves_nothing_to_tell(launcher).await;
+    a_bad_end_is_told_until_something_is_done(launcher).await;
+    a_shim_that_fails_is_told_by_its_status(launcher, abilities).await;
     nothing_to_act_on_is_no_error(launcher).await;
     freezing(launcher, abilities).await;
     several_at_a_time(launcher).await;
@@ -57,7 +78,11 @@ async fn life_and_end(launcher: &dyn Launcher) {
 
     let refused = launcher.remove(sandbox).await.expect_err("has processes");
     assert!(matches!(refused, LaunchError::Refused(_)), "{refused}");
-    launcher.limit(sandbox, &Limits { tasks: 128, ..spec.limits }).await.expect("takes new limits");
+    let more = Limits { memory_high: Some(ByteCount(200 << 20)), io_weight: Some(50), tasks: 128, ..spec.limits };
+    for limits in [more, spec.limits, Limits { tasks: 23, ..more }] {
+        let outcome = launcher.limit(sandbox, &limits).await;
+        assert_eq!(outcome.is_ok(), limits.tasks >= 24, "{outcome:?}");
+    }
 
     launcher.stop(sandbox, GRACE).await.expect("stops");
     assert_eq!(listed(launcher, sandbox).await, Some(false), "its folder stays");
@@ -68,6 +93,100 @@ async fn life_and_end(launcher: &dyn Launcher) {
     assert_eq!(listed(launcher, sandbox).await, Some(false));
     launcher.remove(sandbox).await.expect("removes");
     assert_eq!(listed(launcher, sandbox).await, None);
+}
+
+/// How a sandbox ended, once its processes are gone.
+async fn ended(launcher: &dyn Launcher, sandbox: SandboxId) -> Option<Ended> {
+    let deadline = Instant::now() + GRACE;
+    loop {
+        let all = launcher.list().await.expect("lists");
+        let one = all.into_iter().find(|listed| listed.sandbox == sandbox).expect("its folder stays");
+        if !one.running {
+            return one.ended;
+        }
+        assert_eq!(one.ended, None, "what runs has not ended");
+        assert!(Instant::now() < deadline, "{sandbox} still runs");
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Kills the shim of a sandbox behind the launcher's back.
+async fn kill_shim(sandbox: SandboxId) {
+    let id = sandbox.to_string();
+    let is_shim = |pid: &i32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words: Vec<_> = line.split(|b| *b == 0).collect();
+        words.windows(2).any(|pair| pair == [b"--sandbox", id.as_bytes()])
+    };
+    let deadline = Instant::now() + GRACE;
+    loop {
+        let entries = std::fs::read_dir("/proc").expect("reads");
+        let found = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).find(is_shim);
+        if let Some(pid) = found {
+            return kill(Pid::from_raw(pid), Signal::SIGKILL).expect("kills");
+        }
+        assert!(Instant::now() < deadline, "{sandbox} has no shim");
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+async fn a_good_end_leaves_nothing_to_tell(launcher: &dyn Launcher) {
+    let spec = spec();
+    for _ in 0..2 {
+        launcher.start(&spec).await.expect("starts, also over one that ended");
+        launcher.stop(spec.sandbox, GRACE).await.expect("stops");
+        assert_eq!(ended(launcher, spec.sandbox).await, None);
+    }
+    launcher.start(&spec).await.expect("starts");
+    launcher.kill(spec.sandbox).await.expect("kills");
+    assert_eq!(ended(launcher, spec.sandbox).await, None, "whoever kills knows why");
+    launcher.remove(spec.sandbox).await.expect("removes");
+}
+
+async fn a_bad_end_is_told_until_something_is_done(launcher: &dyn Launcher) {
+    let spec = spec();
+    let sandbox = spec.sandbox;
+    let killed = Some(Ended::Signal { number: 9 });
+    let die = async || {
+        launcher.start(&spec).await.expect("starts over it");
+        kill_shim(sandbox).await;
+        for _ in 0..2 {
+            assert_eq!(ended(launcher, sandbox).await, killed, "as often as it is asked");
+        }
+    };
+    die().await;
+    let again = launcher.start(&spec).await.expect("starts over it");
+    assert!(!again.fresh && !again.running, "{again:?}");
+    UnixStream::connect(&again.socket).await.expect("listens again");
+    assert_eq!(listed(launcher, sandbox).await, Some(true));
+    launcher.stop(sandbox, GRACE).await.expect("stops");
+    assert_eq!(ended(launcher, sandbox).await, None);
+    die().await;
+    launcher.stop(sandbox, GRACE).await.expect("is over already");
+    assert_eq!(ended(launcher, sandbox).await, None, "a stop makes it forgotten");
+    die().await;
+    launcher.kill(sandbox).await.expect("is over already");
+    assert_eq!(ended(launcher, sandbox).await, None, "a kill makes it forgotten");
+    die().await;
+    launcher.remove(sandbox).await.expect("removes");
+    assert_eq!(listed(launcher, sandbox).await, None);
+}
+
+async fn a_shim_that_fails_is_told_by_its_status(launcher: &dyn Launcher, abilities: Abilities<'_>) {
+    let spec = spec();
+    let aside = abilities.shim.with_extension("aside");
+    std::fs::rename(abilities.shim, &aside).expect("renames");
+    std::fs::write(abilities.shim, "#!/bin/sh\nexit 3\n").expect("writes");
+    let mode = std::fs::metadata(&aside).expect("is there").permissions();
+    std::fs::set_permissions(abilities.shim, mode).expect("sets");
+    // A start may be done before the shim's program is read.
+    launcher.start(&spec).await.expect("starts");
+    let ended = ended(launcher, spec.sandbox).await;
+    std::fs::rename(&aside, abilities.shim).expect("renames");
+    assert_eq!(ended, Some(Ended::Exited { code: 3 }));
+    launcher.start(&spec).await.expect("starts over it");
+    launcher.kill(spec.sandbox).await.expect("kills");
+    launcher.remove(spec.sandbox).await.expect("removes");
 }
 
 async fn nothing_to_act_on_is_no_error(launcher: &dyn Launcher) {
@@ -81,7 +200,7 @@ async fn nothing_to_act_on_is_no_error(launcher: &dyn Launcher) {
     }
 }
 
-async fn freezing(launcher: &dyn Launcher, abilities: Abilities) {
+async fn freezing(launcher: &dyn Launcher, abilities: Abilities<'_>) {
     let spec = spec();
     let sandbox = spec.sandbox;
     launcher.start(&spec).await.expect("starts");

@@ -4,26 +4,32 @@
 //! missing. The shim leads a session of its own, so it outlives the daemon; a later daemon finds
 //! it by `<run>/<id>.pid`, which the child itself writes before it becomes the shim, and by its
 //! command line, as numbers of processes are used again. What a shim prints is in `<run>/<id>.log`.
+//! How a shim ended is known to the daemon that started it, and to no later one.
 
 mod detach;
 mod process;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{Error, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use tokio::process::Command;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::process::Process;
-use super::{LaunchError, Launcher, Limits, Listed, Pending, Spec, Started};
+use super::{Ended, LaunchError, Launcher, Limits, Listed, Pending, Spec, Started};
+use crate::cgroup::Figures;
+use crate::fault;
 use crate::report;
 use crate::wire::SandboxId;
 
@@ -45,6 +51,8 @@ pub struct DirectSettings {
     pub init: PathBuf,
     /// Folder of the files that become `/etc` inside.
     pub etc: PathBuf,
+    /// Bubblewrap.
+    pub bwrap: PathBuf,
 }
 
 /// Runs shims as child processes.
@@ -53,12 +61,28 @@ pub struct Direct {
     settings: DirectSettings,
     /// Held while a folder or socket changes.
     changing: tokio::sync::Mutex<()>,
+    /// Of each shim that we started and were not asked to end.
+    ends: Mutex<HashMap<SandboxId, End>>,
 }
+
+/// The end of a shim: `None` until it was waited for, `Some(None)` if it was a good one.
+type End = watch::Receiver<Option<Option<Ended>>>;
 
 impl Direct {
     /// Makes its folders with the first start.
     pub fn new(settings: DirectSettings) -> Self {
-        Self { settings, changing: tokio::sync::Mutex::new(()) }
+        Self { settings, changing: tokio::sync::Mutex::new(()), ends: Mutex::default() }
+    }
+
+    fn ends(&self) -> MutexGuard<'_, HashMap<SandboxId, End>> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How a shim that does not live ended. A process that is over has not been waited for at once.
+    async fn ended(&self, sandbox: SandboxId) -> Option<Ended> {
+        let mut end = self.ends().get(&sandbox)?.clone();
+        // An error means that nobody waits for it any more.
+        end.wait_for(Option::is_some).await.ok()?.clone().flatten()
     }
 
     fn folder(&self, sandbox: SandboxId) -> PathBuf {
@@ -107,6 +131,7 @@ impl Direct {
     }
 
     fn spawn(&self, sandbox: SandboxId) -> Result<(), LaunchError> {
+        self.ends().remove(&sandbox);
         self.remove_files(sandbox)?;
         let socket = self.file(sandbox, "sock");
         let listener = UnixListener::bind(&socket).map_err(failed("listen on", socket))?;
@@ -119,14 +144,18 @@ impl Direct {
         command.arg("--daemon-uid").arg(nix::unistd::geteuid().to_string());
         command.arg("--state").arg(self.folder(sandbox));
         command.arg("--init").arg(&self.settings.init);
-        command.arg("--etc").arg(&self.settings.etc);
+        command.arg("--etc").arg(&self.settings.etc).arg("--bwrap").arg(&self.settings.bwrap);
         command.stdin(OwnedFd::from(listener)).stdout(Stdio::null()).stderr(write("log")?);
         detach::lead_session(&mut command, write("pid")?);
         let mut child = command.spawn().map_err(failed("start", self.settings.shim.clone()))?;
+        let (tell, end) = watch::channel(None);
+        self.ends().insert(sandbox, end);
         tokio::spawn(async move {
-            // Only so that it does not stay as a zombie.
             match child.wait().await {
-                Ok(status) => tracing::debug!(sandbox_id = %sandbox, %status, "shim ended"),
+                Ok(status) => {
+                    tracing::debug!(sandbox_id = %sandbox, %status, "shim ended");
+                    tell.send_replace(Some(ended(status)));
+                }
                 Err(error) => tracing::warn!(sandbox_id = %sandbox, error = %error, "shim can not be waited for, ignoring"),
             }
         });
@@ -159,6 +188,7 @@ impl Direct {
     }
 
     async fn kill_shim(&self, sandbox: SandboxId) -> Result<(), LaunchError> {
+        self.ends().remove(&sandbox);
         let Some(shim) = self.find(sandbox) else { return Ok(()) };
         if self.end(shim, Signal::SIGKILL, true, KILL_DEADLINE).await {
             return Ok(());
@@ -176,9 +206,10 @@ impl Direct {
         Ok(())
     }
 
-    fn list_all(&self) -> Result<Vec<Listed>, LaunchError> {
+    async fn list_all(&self) -> Result<Vec<Listed>, LaunchError> {
         let mut all = BTreeMap::new();
-        for (folder, suffix) in [(&self.settings.state_dir, ""), (&self.settings.run_dir, ".pid")] {
+        // A file that is left of a sandbox without a folder is to be removed as that would be.
+        for folder in [&self.settings.state_dir, &self.settings.run_dir] {
             let entries = match fs::read_dir(folder) {
                 Ok(entries) => entries,
                 // Nothing was started yet.
@@ -187,18 +218,18 @@ impl Direct {
             };
             for entry in entries {
                 let name = entry.map_err(failed("read", folder.clone()))?.file_name();
-                let sandbox = name.to_str().and_then(|name| name.strip_suffix(suffix)?.parse().ok());
+                let sandbox = name.to_str().and_then(|name| name.split('.').next()?.parse().ok());
                 if let Some(sandbox) = sandbox {
-                    let running = self.find(sandbox).is_some();
-                    // A number that is left of a shim without a folder says nothing.
-                    if running || suffix.is_empty() {
-                        all.insert(sandbox, running);
-                    }
+                    all.entry(sandbox).or_insert_with(|| self.find(sandbox).is_some());
                 }
             }
         }
-        let listed = |(sandbox, running)| Listed { sandbox, running, socket: self.file(sandbox, "sock") };
-        Ok(all.into_iter().map(listed).collect())
+        let mut listed = Vec::with_capacity(all.len());
+        for (sandbox, running) in all {
+            let ended = if running { None } else { self.ended(sandbox).await };
+            listed.push(Listed { sandbox, running, socket: self.file(sandbox, "sock"), ended });
+        }
+        Ok(listed)
     }
 
     async fn remove_all(&self, sandbox: SandboxId) -> Result<(), LaunchError> {
@@ -206,6 +237,7 @@ impl Direct {
         if self.find(sandbox).is_some() {
             return Err(LaunchError::Refused(format!("sandbox {sandbox} has processes")));
         }
+        self.ends().remove(&sandbox);
         self.remove_files(sandbox)?;
         let folder = self.folder(sandbox);
         let removal = tokio::task::spawn_blocking({
@@ -223,6 +255,17 @@ impl Direct {
     }
 }
 
+/// How a shim ended; `None` in good order, which includes the signals that ask for it, as systemd
+/// has it (`SuccessExitStatus=` in systemd.service(5)).
+fn ended(status: ExitStatus) -> Option<Ended> {
+    let asks = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGPIPE, Signal::SIGTERM];
+    match (status.code(), status.signal()) {
+        (Some(code), _) => u8::try_from(code).ok().filter(|code| *code > 0).map(|code| Ended::Exited { code }),
+        (None, Some(signal)) if asks.iter().any(|ask| *ask as i32 == signal) => None,
+        (None, signal) => signal.and_then(|number| u8::try_from(number).ok()).map(|number| Ended::Signal { number }),
+    }
+}
+
 fn failed(step: &'static str, path: PathBuf) -> impl FnOnce(Error) -> LaunchError {
     move |error| LaunchError::Failed(format!("{step} {}: {}", path.display(), report::chain(&error)))
 }
@@ -234,6 +277,7 @@ impl Launcher for Direct {
 
     fn stop(&self, sandbox: SandboxId, grace: Duration) -> Pending<'_, ()> {
         Box::pin(async move {
+            self.ends().remove(&sandbox);
             let Some(shim) = self.find(sandbox) else { return Ok(()) };
             if self.end(shim, Signal::SIGTERM, false, grace).await {
                 return Ok(());
@@ -269,11 +313,21 @@ impl Launcher for Direct {
     }
 
     fn list(&self) -> Pending<'_, Vec<Listed>> {
-        Box::pin(async move { self.list_all() })
+        Box::pin(self.list_all())
     }
 
     fn remove(&self, sandbox: SandboxId) -> Pending<'_, ()> {
         Box::pin(self.remove_all(sandbox))
+    }
+
+    /// Nobody is asked: what is put away when the host goes down are units.
+    fn host_stops(&self) -> Pending<'_, bool> {
+        Box::pin(async { Ok(fault::host_stops()) })
+    }
+
+    /// Without a control group what ended is not counted, and neither is the page cache.
+    fn usage(&self, sandbox: SandboxId) -> Pending<'_, Option<Figures>> {
+        Box::pin(async move { Ok(self.find(sandbox).map(process::figures)) })
     }
 
     fn lacks(&self) -> Vec<String> {
@@ -282,6 +336,7 @@ impl Launcher for Direct {
             "all sandboxes have the uid of the daemon",
             "sandboxes can not be frozen",
             "what sandboxes print is in files, not in the journal",
+            "sessions are not put away when the host goes down",
         ]
         .map(str::to_owned)
         .to_vec()
@@ -314,7 +369,14 @@ mod tests {
 
     fn settings(dir: &Path) -> DirectSettings {
         let at = |name| dir.join(name);
-        DirectSettings { state_dir: at("state"), run_dir: at("run"), shim: at("shim"), init: at("init"), etc: at("etc") }
+        DirectSettings {
+            state_dir: at("state"),
+            run_dir: at("run"),
+            shim: at("shim"),
+            init: at("init"),
+            etc: at("etc"),
+            bwrap: at("bwrap"),
+        }
     }
 
     fn dir() -> tempfile::TempDir {
@@ -324,7 +386,8 @@ mod tests {
     #[tokio::test]
     async fn conforms() {
         let dir = dir();
-        conformance::suite(&direct(dir.path(), OBEDIENT), Abilities { freezes: false }).await;
+        let abilities = Abilities { freezes: false, shim: &dir.path().join("shim") };
+        conformance::suite(&direct(dir.path(), OBEDIENT), abilities).await;
         assert_eq!(fs::read_dir(dir.path().join("run")).expect("is there").count(), 0, "nothing is left");
     }
 

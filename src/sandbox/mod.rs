@@ -2,19 +2,22 @@
 //!
 //! `remote` is the real one: it asks `ash-launcher`, which asks systemd. `direct` runs the shim as
 //! a child process, for tests of the upper layers and for `ashd --dev`; it says which guarantees
-//! it lacks. Both take the same [`Spec`] and pass the same conformance suite.
+//! it lacks. Both take the same [`Spec`] and pass the same conformance suite. [`walls`] says what this
+//! host confines them with.
 
 #[cfg(test)]
 mod conformance;
 pub mod direct;
 pub mod remote;
 pub mod spec;
+pub mod walls;
 
 use std::path::PathBuf;
 use std::pin::Pin;
 
-pub use spec::{Limits, Spec};
+pub use spec::{Ended, Limits, Spec};
 
+use crate::cgroup::Figures;
 use crate::wire::SandboxId;
 
 /// A future that a trait object returns.
@@ -42,12 +45,19 @@ pub trait Launcher: Send + Sync + std::fmt::Debug {
     /// Changes the limits of a running sandbox.
     fn limit<'a>(&'a self, sandbox: SandboxId, limits: &'a Limits) -> Pending<'a, ()>;
 
-    /// Every sandbox that has processes or a folder.
+    /// Every sandbox that has processes, a folder or a socket. How its processes ended is told until it is
+    /// started, stopped, killed or removed; those who ask for an end know why.
     fn list(&self) -> Pending<'_, Vec<Listed>>;
 
     /// Removes the folder of a sandbox; refused with [`LaunchError::Refused`] while it has
     /// processes. Frees its uid.
     fn remove(&self, sandbox: SandboxId) -> Pending<'_, ()>;
+
+    /// Whether the host is going down, and with it whatever runs on it.
+    fn host_stops(&self) -> Pending<'_, bool>;
+
+    /// What the processes of a sandbox take of the host now; `None` if there are none.
+    fn usage(&self, sandbox: SandboxId) -> Pending<'_, Option<Figures>>;
 
     /// What this backend does not enforce, as sentences; empty for the real one.
     fn lacks(&self) -> Vec<String>;
@@ -69,10 +79,14 @@ pub struct Started {
 pub struct Listed {
     /// The sandbox.
     pub sandbox: SandboxId,
-    /// Whether it has processes.
+    /// Whether it has processes, and they are not being ended.
     pub running: bool,
     /// Where its shim listens, while it has processes.
     pub socket: PathBuf,
+    /// How its processes ended. `None` while it has some; when they ended in good order (status 0,
+    /// or a signal that asks: SIGHUP, SIGINT, SIGPIPE, SIGTERM), of which the host keeps nothing;
+    /// and when nobody knows any more, as after a reboot.
+    pub ended: Option<Ended>,
 }
 
 /// Why a launcher did not do as asked.
@@ -92,4 +106,10 @@ pub enum LaunchError {
     /// The host could not do it.
     #[error("{0}")]
     Failed(String),
+}
+
+/// Names this boot of the host (proc_sys_kernel(5)); empty where that is hidden.
+pub fn boot_id() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    id.map(|id| id.trim().to_owned()).unwrap_or_default()
 }

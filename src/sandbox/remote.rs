@@ -19,6 +19,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
 use super::{LaunchError, Launcher, Limits, Listed, Pending, Spec, Started};
+use crate::cgroup::{Cgroup, Figures};
 use crate::link::launch::{Answer, Request, Tag, read_line, sandbox_socket, split_tag};
 use crate::wire::SandboxId;
 
@@ -96,7 +97,7 @@ impl Remote {
                 Some(item @ Answer::Item { .. }) => answers.push(item),
                 Some(Answer::Refused(why)) => return Err(Unanswered::Final(LaunchError::Refused(why))),
                 Some(Answer::Failed(why)) => return Err(Unanswered::Final(LaunchError::Failed(why))),
-                Some(last @ (Answer::Done | Answer::Started { .. })) => {
+                Some(last @ (Answer::Done | Answer::Started { .. } | Answer::Host { .. })) => {
                     answers.push(last);
                     return Ok(answers);
                 }
@@ -273,7 +274,9 @@ impl Launcher for Remote {
             let mut answers = self.ask(Request::List, DEADLINE).await?;
             let Some(Answer::Done) = answers.pop() else { return Err(self.nonsense("list", &answers)) };
             let listed = answers.into_iter().map(|answer| match answer {
-                Answer::Item { sandbox, running } => Ok(Listed { sandbox, running, socket: sandbox_socket(sandbox) }),
+                Answer::Item { sandbox, running, ended } => {
+                    Ok(Listed { sandbox, running, socket: sandbox_socket(sandbox), ended })
+                }
                 other => Err(self.nonsense("list", &[other])),
             });
             listed.collect()
@@ -282,6 +285,20 @@ impl Launcher for Remote {
 
     fn remove(&self, sandbox: SandboxId) -> Pending<'_, ()> {
         Box::pin(self.order(Request::Remove(sandbox), REMOVE_DEADLINE))
+    }
+
+    fn host_stops(&self) -> Pending<'_, bool> {
+        Box::pin(async move {
+            match self.ask(Request::Host, DEADLINE).await?.as_slice() {
+                [Answer::Host { stopping }] => Ok(*stopping),
+                other => Err(self.nonsense("host", other)),
+            }
+        })
+    }
+
+    /// Read here: the files of control groups are everybody's, and the launcher has nothing to add.
+    fn usage(&self, sandbox: SandboxId) -> Pending<'_, Option<Figures>> {
+        Box::pin(async move { Ok(Cgroup::of(sandbox).map(|cgroup| cgroup.figures())) })
     }
 
     /// The disk is counted, but not limited yet.
@@ -298,7 +315,7 @@ mod tests {
 
     use super::*;
     use crate::report;
-    use crate::sandbox::conformance;
+    use crate::sandbox::{Ended, conformance};
 
     /// Plays the launcher: answers each request of each connection by the given function, which
     /// gets the connection's number. No answer closes the connection.
@@ -340,10 +357,10 @@ mod tests {
                 tags.insert(Request::parse(words).expect("parses").verb(), tag);
             }
             let lines = [
-                Answer::Item { sandbox: kept, running: true }.encode(tags["list"]),
+                Answer::Item { sandbox: kept, running: true, ended: None }.encode(tags["list"]),
                 Answer::Done.encode(9999),
                 Answer::Refused("sandbox has processes".to_owned()).encode(tags["remove"]),
-                Answer::Item { sandbox: lost, running: false }.encode(tags["list"]),
+                Answer::Item { sandbox: lost, running: false, ended: Some(Ended::Signal { number: 9 }) }.encode(tags["list"]),
                 Answer::Done.encode(tags["kill"]),
                 Answer::Done.encode(tags["list"]),
             ];
@@ -355,8 +372,8 @@ mod tests {
         assert_eq!(
             listed.expect("lists"),
             [
-                Listed { sandbox: kept, running: true, socket: socket(kept) },
-                Listed { sandbox: lost, running: false, socket: socket(lost) }
+                Listed { sandbox: kept, running: true, socket: socket(kept), ended: None },
+                Listed { sandbox: lost, running: false, socket: socket(lost), ended: Some(Ended::Signal { number: 9 }) }
             ]
         );
         killed.expect("kills");
@@ -436,11 +453,12 @@ mod tests {
         assert!(matches!(error, LaunchError::Refused(_)), "{error}");
     }
 
-    /// On a machine where the launcher runs, as root or `ash`:
+    /// On a machine where the launcher runs and that serves nothing else, as root:
     /// `cargo test --no-run`, then the test program with `--ignored --exact` and this name.
     #[tokio::test]
     #[ignore = "needs ash-launcher, systemd and a shim: runs in a box"]
     async fn the_real_launcher_conforms() {
-        conformance::suite(&Remote::new(crate::link::launch::LAUNCHER_SOCKET), conformance::Abilities { freezes: true }).await;
+        let abilities = conformance::Abilities { freezes: true, shim: Path::new("/usr/libexec/ash/ash-shim") };
+        conformance::suite(&Remote::new(crate::link::launch::LAUNCHER_SOCKET), abilities).await;
     }
 }

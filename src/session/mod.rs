@@ -12,10 +12,23 @@
 //! A driver is the only one who writes its session, so its order of work is the order of the log.
 //! Readers have no queue: a cursor reads from the store, and a slow client costs a cursor.
 
+pub mod bundle;
+mod compact;
 mod driver;
+mod egress;
+mod error;
+pub mod exec;
+mod farewell;
+pub mod files;
+mod fork;
+mod limits;
+mod logs;
 mod open;
 mod read;
 mod recover;
+mod resources;
+mod security;
+mod sweep;
 #[cfg(test)]
 mod tests;
 pub mod view;
@@ -26,83 +39,102 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+pub use egress::EgressRules;
+pub use error::SessionError;
+pub use limits::LimitRules;
 pub use read::Cursor;
-pub use recover::{RecoverError, Recovered};
+pub use recover::{Owners, RecoverError, Recovered};
+pub use sweep::{SweepError, Swept};
 
 use crate::agent::Versions;
-use crate::link::shim::Gateway;
-use crate::sandbox::{Launcher, Limits};
-use crate::store::{EventFilter, SessionFilter, SessionRow, Store, StoreError};
+use crate::config::prices::Prices;
+use crate::config::settings::{Require, SnapshotPolicy};
+use crate::credential::Credentials;
+use crate::fault::{self, Point};
+use crate::link::shim::{Ask, Gateway};
+use crate::sandbox::Launcher;
+use crate::sandbox::walls::Walls;
+use crate::snapshot::{Listed, Manifest, SnapshotError, SnapshotId, Snapshots};
+use crate::store::{EventFilter, PermissionRow, SessionFilter, SessionRow, Store, StoreError, TurnKey, TurnRow};
+use crate::telemetry::metrics::Metrics;
 use crate::wire::message::MessageBody;
+use crate::wire::permission::PermissionAnswer;
+use crate::wire::quantity::ByteCount;
 use crate::wire::session::{CreateSession, SessionConfig, Status};
-use crate::wire::{SandboxId, SessionId, TurnId};
-use driver::{Driver, Request};
+use crate::wire::weakness::Weakness;
+use crate::wire::{PermissionId, SandboxId, SessionId, TurnId};
+use driver::{Driver, Request, Rewind};
 
 /// Requests that may wait for one driver. A caller beyond that waits for a place.
 const REQUESTS: usize = 32;
 /// Drivers that are asked one after the other, when one left before it took the request.
 const ASK_TRIES: usize = 3;
+/// How long drivers may take to come to rest. What they are at is stored or is done again.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(3);
+/// Ended sessions whose sandboxes are packed at a time, so that those that work are not held up.
+const FAREWELLS: usize = 4;
+/// Sandboxes that are packed at a time while the host goes down: enough to keep disk and processors
+/// busy, and few enough that the first are whole when time is up.
+const PACKERS_MAX: usize = 4;
 /// First and longest wait before a sandbox that could not be removed is tried again, and how often
 /// that is done: for some ten minutes.
 const CLEAR_FIRST: Duration = Duration::from_secs(1);
 const CLEAR_LONGEST: Duration = Duration::from_secs(60);
 const CLEAR_TRIES: usize = 16;
 
-/// Why a request about a session was not carried out.
-#[derive(Debug, thiserror::Error)]
-pub enum SessionError {
-    /// There is no such session for this tenant.
-    #[error("Session not found")]
-    NotFound,
-    /// There is no such agent for this tenant.
-    #[error("Agent \"{0}\" not found")]
-    NoAgent(String),
-    /// The agent's version is not on this host.
-    #[error("Agent directory not found at \"{path}\". The agent \"{agent}\" may need to be re-deployed.")]
-    NoVersion {
-        /// The agent.
-        agent: String,
-        /// Where it should be.
-        path: String,
-    },
-    /// The session's status does not allow it.
-    #[error("Session is {}", .0.as_str())]
-    Status(Status),
-    /// A turn is running, and the caller did not want to wait.
-    #[error("Session is busy with turn {0}")]
-    Busy(TurnId),
-    /// A field asks for what can not be.
-    #[error("{field}: {reason}")]
-    Invalid {
-        /// The field.
-        field: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The sandbox could not be brought up.
-    #[error("Failed to create session: {0}")]
-    Open(String),
-    /// The database failed.
-    #[error("the database failed")]
-    Store(#[from] StoreError),
-    /// The daemon is shutting down.
-    #[error("Ash is shutting down")]
-    Closing,
-}
-
 /// What sessions are made with; the same for all.
 #[derive(Debug)]
 pub struct SessionSettings {
     /// The runtime's program on this host; `None`: in one of the usual places.
     pub runtime: Option<PathBuf>,
-    /// What a sandbox may use.
-    pub limits: Limits,
+    /// What sessions may use at most, and what those may that say nothing.
+    pub limits: LimitRules,
     /// Size of `/tmp` in bytes.
     pub tmp_bytes: u64,
+    /// What sandboxes are confined with.
+    pub walls: Arc<Walls>,
+    /// How much of it is required.
+    pub require: Require,
     /// Where model calls go.
     pub gateway: Gateway,
+    /// How requests for permission are put to the caller, in sessions whose mode asks.
+    pub ask: Ask,
+    /// What model calls cost.
+    pub prices: Prices,
+    /// When a session in which nothing happens costs less.
+    pub times: Times,
+    /// Snapshots.
+    pub snapshots: SnapshotRules,
+    /// What of the network sandboxes may reach at most.
+    pub egress: EgressRules,
+    /// Secrets that tenants keep for their sessions.
+    pub credentials: Credentials,
+    /// The folder in which uploads wait.
+    pub uploads: PathBuf,
+    /// Largest bundle that is taken.
+    pub upload_bytes: ByteCount,
+}
+
+/// When a session in which nothing happens costs less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// After which time its sandbox is frozen.
+    pub freeze_after: Duration,
+    /// After which time from then on its processes end.
+    pub park_after: Duration,
+}
+
+/// When snapshots are taken and how many are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotRules {
+    /// When, beside on request.
+    pub policy: SnapshotPolicy,
+    /// How many of one session are kept.
+    pub keep: usize,
 }
 
 /// Everything that drivers share.
@@ -111,9 +143,34 @@ struct Context {
     store: Arc<dyn Store>,
     launcher: Arc<dyn Launcher>,
     versions: Arc<Versions>,
+    snapshots: Snapshots,
     settings: SessionSettings,
     runtime: open::Runtime,
+    /// Names this boot of the host.
+    boot: String,
     hub: Mutex<HashMap<SessionId, Live>>,
+    /// What a sweep has to leave alone, and what it is told.
+    sweeping: sweep::Sweeping,
+    /// Cancelled when the daemon stops: what breaks from then on breaks for that.
+    closing: CancellationToken,
+    drivers: TaskTracker,
+    /// Sessions that were ended, until their sandboxes are gone.
+    leaving: watch::Sender<HashMap<SessionId, Leaving>>,
+    metrics: Metrics,
+    /// Bounds how many of those are packed at a time.
+    farewells: Semaphore,
+    host: watch::Sender<Host>,
+    /// Places for sandboxes that are packed while the host goes down.
+    packers: Semaphore,
+}
+
+/// A session that was ended, and has a sandbox.
+#[derive(Debug, Clone, Copy)]
+struct Leaving {
+    /// Whoever else removed it might lose the last snapshot.
+    sandbox: SandboxId,
+    /// Whether there is nothing more to come than its removal.
+    is_kept: bool,
 }
 
 /// A session that was touched since the daemon started.
@@ -122,6 +179,17 @@ struct Live {
     requests: mpsc::Sender<Request>,
     tail: watch::Receiver<i64>,
     phase: Arc<PhaseCell>,
+}
+
+/// Whether the host stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Host {
+    /// As far as is known.
+    Stays,
+    /// It goes down; turns that run may end by themselves.
+    Stops,
+    /// There is no more time for turns.
+    Presses,
 }
 
 /// What the sandbox of a session does.
@@ -136,6 +204,8 @@ pub enum Phase {
     Waiting,
     /// A turn runs.
     Running,
+    /// Kept in memory, without processor time.
+    Frozen,
 }
 
 impl Phase {
@@ -146,6 +216,7 @@ impl Phase {
             Self::Warming => "warming",
             Self::Waiting => "waiting",
             Self::Running => "running",
+            Self::Frozen => "frozen",
         }
     }
 }
@@ -160,7 +231,8 @@ impl PhaseCell {
     }
 
     fn get(&self) -> Phase {
-        [Phase::Cold, Phase::Warming, Phase::Waiting, Phase::Running][usize::from(self.0.load(Ordering::Relaxed) & 3)]
+        const ALL: [Phase; 5] = [Phase::Cold, Phase::Warming, Phase::Waiting, Phase::Running, Phase::Frozen];
+        ALL.get(usize::from(self.0.load(Ordering::Relaxed))).copied().unwrap_or(Phase::Cold)
     }
 }
 
@@ -181,17 +253,62 @@ pub struct Sessions {
 
 impl Sessions {
     /// Takes what sessions are made with. [`Self::recover`] has to run before anything else.
-    pub fn new(store: Arc<dyn Store>, launcher: Arc<dyn Launcher>, versions: Arc<Versions>, settings: SessionSettings) -> Self {
+    pub fn new(
+        store: Arc<dyn Store>,
+        launcher: Arc<dyn Launcher>,
+        versions: Arc<Versions>,
+        snapshots: Snapshots,
+        settings: SessionSettings,
+    ) -> Self {
         Self {
             context: Arc::new(Context {
                 store,
                 launcher,
                 versions,
+                snapshots,
                 settings,
                 runtime: open::Runtime::default(),
+                boot: crate::sandbox::boot_id(),
                 hub: Mutex::default(),
+                sweeping: sweep::Sweeping::default(),
+                closing: CancellationToken::new(),
+                drivers: TaskTracker::new(),
+                leaving: watch::Sender::new(HashMap::new()),
+                metrics: Metrics::new(),
+                farewells: Semaphore::new(FAREWELLS),
+                host: watch::Sender::new(Host::Stays),
+                packers: Semaphore::new(PACKERS_MAX),
             }),
         }
+    }
+
+    /// Lets all sessions rest as they are. Their sandboxes go on. Without this, drivers would see
+    /// the tasks around them end with the daemon, and take that for the end of sandboxes.
+    pub async fn close(&self) {
+        self.context.closing.cancel();
+        self.context.drivers.close();
+        if tokio::time::timeout(CLOSE_DEADLINE, self.context.drivers.wait()).await.is_err() {
+            tracing::info!(left = self.context.drivers.len(), "some sessions were still at work");
+        }
+    }
+
+    /// The host goes down: takes a snapshot of every session that has processes and ends them. No
+    /// turn begins any more; those that run may end by themselves for `grace`, and are interrupted
+    /// then. Returns when all is put away, or after `deadline` more. What is left then keeps its
+    /// processes, which the host ends, and its folder, in which the next boot goes on.
+    pub async fn put_away(&self, grace: Duration, deadline: Duration) {
+        let drivers = &self.context.drivers;
+        drivers.close();
+        self.context.host.send_replace(Host::Stops);
+        if tokio::time::timeout(grace, drivers.wait()).await.is_err() {
+            tracing::info!(left = drivers.len(), "turns that still run are interrupted");
+            self.context.host.send_replace(Host::Presses);
+            if tokio::time::timeout(deadline, drivers.wait()).await.is_err() {
+                tracing::warn!(left = drivers.len(), "time is up, the host ends what is left");
+                return;
+            }
+        }
+        tracing::info!("all sessions are put away");
     }
 
     /// Makes a session and brings up its sandbox.
@@ -203,12 +320,24 @@ impl Sessions {
     }
 
     async fn create_whole(&self, tenant: &str, body: CreateSession) -> Result<SessionRow, SessionError> {
+        if *self.context.host.borrow() != Host::Stays {
+            return Err(SessionError::Closing);
+        }
         let agent = match self.context.store.get_agent(tenant, &body.agent).await {
             Ok(agent) => agent,
             Err(StoreError::NotFound(_)) => return Err(SessionError::NoAgent(body.agent)),
             Err(error) => return Err(error.into()),
         };
         open::version(&self.context, &agent.name, &agent.digest)?;
+        if let Some(credential) = &body.config.credential_id {
+            self.context.settings.credentials.check(tenant, credential).await?;
+        }
+        if let Some(egress) = &body.config.egress {
+            egress::check(&self.context.settings.egress, "egress.allow", &egress.allow)?;
+        }
+        if let Some(limits) = &body.config.limits {
+            limits::check(&self.context, "limits.", limits)?;
+        }
         let now = crate::store::now();
         let row = SessionRow {
             id: SessionId::new(),
@@ -226,8 +355,14 @@ impl Sessions {
             tail: 0,
             created_at: now,
             last_active_at: now,
+            granted: Vec::new(),
+            sandbox_boot: None,
+            heard: None,
         };
+        security::admit(&self.context, &row).await?;
+        fault::at(Point::CreateBegun);
         self.context.store.create_session(row.clone()).await?;
+        fault::at(Point::CreateStored);
         let opened = self.ask(&row, |reply| Request::Open { reply }).await;
         if let Err(error) = opened {
             // Nobody has been told of it, so it leaves nothing behind.
@@ -256,9 +391,24 @@ impl Sessions {
         Ok((page.rows, page.total))
     }
 
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.context.metrics
+    }
+
+    /// Sessions that have ended and whose sandbox is not gone yet.
+    pub fn leaving(&self) -> Vec<SessionId> {
+        self.context.leaving.borrow().keys().copied().collect()
+    }
+
     /// What the sandbox of a session does.
     pub fn phase(&self, id: SessionId) -> Phase {
         self.context.lock_hub().get(&id).map_or(Phase::Cold, |live| live.phase.get())
+    }
+
+    /// What the sandboxes are without that are made now, by the operator's will.
+    pub fn weaknesses(&self) -> Vec<Weakness> {
+        self.context.settings.walls.known().unwrap_or_default()
     }
 
     /// How many sandboxes are in each phase. Those without processes are not counted.
@@ -270,10 +420,59 @@ impl Sessions {
         counts
     }
 
-    /// Takes a message. The turn runs when those before it are over, whoever listens.
-    pub async fn post(&self, tenant: &str, id: SessionId, body: MessageBody) -> Result<Posted, SessionError> {
+    /// Takes a message. The turn runs when those before it are over, whoever listens. One that comes
+    /// again with the same key joins the turn of the first.
+    pub async fn post(
+        &self,
+        tenant: &str,
+        id: SessionId,
+        body: MessageBody,
+        key: Option<TurnKey>,
+    ) -> Result<Posted, SessionError> {
         let row = self.get(tenant, id).await?;
-        self.ask(&row, |reply| Request::Post { body: Box::new(body), reply }).await
+        if let Some(key) = key.as_ref().filter(|_| row.status == Status::Ended)
+            && let Some(turn) = self.context.store.find_turn(id, key.key.clone()).await?
+        {
+            // The answer to the first try was lost, and then the session ended.
+            return driver::joined(&turn, key);
+        }
+        self.ask(&row, |reply| Request::Post { body: Box::new(body), key, reply }).await
+    }
+
+    /// A turn.
+    pub async fn turn(&self, tenant: &str, id: SessionId, turn: TurnId) -> Result<TurnRow, SessionError> {
+        self.get(tenant, id).await?;
+        match self.context.store.get_turn(id, turn).await {
+            Err(StoreError::NotFound(_)) => Err(SessionError::NoTurn),
+            found => Ok(found?),
+        }
+    }
+
+    /// A request for permission.
+    pub async fn permission(&self, tenant: &str, id: SessionId, permission: PermissionId) -> Result<PermissionRow, SessionError> {
+        self.get(tenant, id).await?;
+        match self.context.store.get_permission(id, permission).await {
+            Err(StoreError::NotFound(_)) => Err(SessionError::NoPermission),
+            found => Ok(found?),
+        }
+    }
+
+    /// Ends a turn: takes it from the queue, or interrupts it.
+    pub async fn cancel(&self, tenant: &str, id: SessionId, turn: TurnId) -> Result<(), SessionError> {
+        let row = self.get(tenant, id).await?;
+        self.ask(&row, |reply| Request::Cancel { turn, reply }).await
+    }
+
+    /// Answers a request for permission; returns what came of it.
+    pub async fn answer(
+        &self,
+        tenant: &str,
+        id: SessionId,
+        permission: PermissionId,
+        answer: PermissionAnswer,
+    ) -> Result<PermissionRow, SessionError> {
+        let row = self.get(tenant, id).await?;
+        self.ask(&row, |reply| Request::Answer { id: permission, answer: Box::new(answer), reply }).await
     }
 
     /// Ends the running turn. `None` if none runs.
@@ -291,6 +490,10 @@ impl Sessions {
         config: SessionConfig,
     ) -> Result<SessionRow, SessionError> {
         let row = self.get(tenant, id).await?;
+        // An empty one takes it away.
+        if let Some(credential) = config.credential_id.as_deref().filter(|id| !id.is_empty()) {
+            self.context.settings.credentials.check(tenant, credential).await?;
+        }
         self.ask(&row, |reply| Request::Configure { model, config: Box::new(config), reply }).await?;
         self.get(tenant, id).await
     }
@@ -304,6 +507,70 @@ impl Sessions {
                 Ok(()) | Err(SessionError::Status(Status::Ended)) => {}
                 Err(error) => return Err(error),
             }
+        }
+        self.get(tenant, id).await
+    }
+
+    /// Keeps a session as it is, without processor time. Interrupts a running turn.
+    pub async fn pause(&self, tenant: &str, id: SessionId) -> Result<SessionRow, SessionError> {
+        self.change(tenant, id, "pause", |reply| Request::Pause { reply }).await
+    }
+
+    /// Keeps a session without processes. Interrupts a running turn.
+    pub async fn stop(&self, tenant: &str, id: SessionId) -> Result<SessionRow, SessionError> {
+        self.change(tenant, id, "stop", |reply| Request::Stop { reply }).await
+    }
+
+    /// Makes a session take messages again, with its sandbox up.
+    pub async fn resume(&self, tenant: &str, id: SessionId) -> Result<SessionRow, SessionError> {
+        let row = self.get(tenant, id).await?;
+        if row.status == Status::Ended {
+            return Err(SessionError::Over);
+        }
+        open::version(&self.context, &row.agent, &row.digest)?;
+        self.ask(&row, |reply| Request::Resume { reply }).await?;
+        self.get(tenant, id).await
+    }
+
+    async fn change(
+        &self,
+        tenant: &str,
+        id: SessionId,
+        verb: &'static str,
+        request: impl FnOnce(Reply<()>) -> Request,
+    ) -> Result<SessionRow, SessionError> {
+        let row = self.get(tenant, id).await?;
+        match self.ask(&row, request).await {
+            Err(SessionError::Status(status)) => return Err(SessionError::CanNot { verb, status }),
+            outcome => outcome?,
+        }
+        self.get(tenant, id).await
+    }
+
+    /// Takes a snapshot, when no turn runs.
+    pub async fn snapshot(&self, tenant: &str, id: SessionId) -> Result<Manifest, SessionError> {
+        let row = self.get(tenant, id).await?;
+        self.ask(&row, |reply| Request::Snapshot { reply }).await
+    }
+
+    /// The snapshots of a session, oldest first.
+    pub async fn snapshots(&self, tenant: &str, id: SessionId) -> Result<Vec<Listed>, SessionError> {
+        self.get(tenant, id).await?;
+        self.context.snapshots.list(id).await.map_err(snapshot_error)
+    }
+
+    /// Takes a session back to the snapshot at an event, with its workspace and its conversation. How
+    /// it was before is kept in another snapshot. With `interrupt`, a running turn is interrupted.
+    pub async fn rewind(&self, tenant: &str, id: SessionId, event: i64, interrupt: bool) -> Result<SessionRow, SessionError> {
+        let row = self.get(tenant, id).await?;
+        if row.status == Status::Ended {
+            return Err(SessionError::Over);
+        }
+        // All of it is read here, where nobody waits for it and nothing was touched yet.
+        let copy = Some(Box::new(self.context.begin_copy(SnapshotId { session: id, event }, id).await?));
+        match self.ask(&row, |reply| Request::Rewind(Rewind { event, copy, interrupt, reply })).await {
+            Err(SessionError::Status(Status::Ended)) => return Err(SessionError::Over),
+            outcome => outcome?,
         }
         self.get(tenant, id).await
     }
@@ -343,6 +610,10 @@ impl Sessions {
 
 type Reply<T> = oneshot::Sender<Result<T, SessionError>>;
 
+fn snapshot_error(error: SnapshotError) -> SessionError {
+    SessionError::Snapshot(crate::report::chain(&error))
+}
+
 fn not_found(error: StoreError) -> SessionError {
     match error {
         StoreError::NotFound(_) => SessionError::NotFound,
@@ -351,6 +622,11 @@ fn not_found(error: StoreError) -> SessionError {
 }
 
 impl Context {
+    /// Whether there is something of a sandbox on the host. Where that can not be asked, there is.
+    async fn has_folder(&self, sandbox: SandboxId) -> bool {
+        self.launcher.list().await.map_or(true, |all| all.iter().any(|one| one.sandbox == sandbox))
+    }
+
     fn lock_hub(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, Live>> {
         // A panic in one of the short sections below leaves the map whole.
         self.hub.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -369,7 +645,7 @@ impl Context {
         let phase = Arc::new(PhaseCell::default());
         let live = Live { requests, tail, phase: phase.clone() };
         hub.insert(row.id, live.clone());
-        tokio::spawn(Driver::new(self.clone(), row.clone(), received, tail_sender, phase).run());
+        self.drivers.spawn(Driver::new(self.clone(), row.clone(), received, tail_sender, phase).run());
         live
     }
 
@@ -394,11 +670,15 @@ impl Context {
     }
 
     /// Ends what runs in a sandbox and removes its folder. Tries again when the launcher can not;
-    /// in the end the next start of the daemon does.
+    /// in the end the next sweep does.
     async fn clear_sandbox(&self, sandbox: SandboxId) {
+        let Some(_clearing) = self.sweeping.clear(sandbox) else { return };
+        fault::at(Point::ClearBegun);
         let mut wait = CLEAR_FIRST;
         for _ in 0..CLEAR_TRIES {
-            let cleared = match self.launcher.stop(sandbox, open::STOP_GRACE).await {
+            let stopped = self.launcher.stop(sandbox, open::STOP_GRACE).await;
+            fault::at(Point::ClearStopped);
+            let cleared = match stopped {
                 Ok(()) => self.launcher.remove(sandbox).await,
                 Err(error) => Err(error),
             };
@@ -410,6 +690,7 @@ impl Context {
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(CLEAR_LONGEST);
         }
-        tracing::error!(sandbox_id = %sandbox, "a sandbox can not be removed, leaving it to the next start");
+        tracing::error!(sandbox_id = %sandbox, "a sandbox can not be removed, leaving it to the next sweep");
+        self.sweeping.ask_for_one();
     }
 }

@@ -7,33 +7,41 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
-use super::{Context, SessionError};
-use crate::agent::manifest::{LimitRequest, MCP_SERVERS};
+use super::{Context, SessionError, Times, egress, limits, security};
+use crate::agent::manifest::MCP_SERVERS;
 use crate::agent::{ContentError, Definition, Digest, Overlay, Version};
 use crate::config::runtime::{self, RuntimeError};
+use crate::config::settings::SnapshotPolicy;
+use crate::credential::CredentialError;
+use crate::fault::{self, Point};
 use crate::link::daemon::{Connection, LinkError, ShimHandle, connect};
 use crate::link::frame::CHUNK;
 use crate::link::shim::{Gateway, RawValueEq, Room, SessionOptions, Setup, ToShim};
-use crate::sandbox::{LaunchError, Limits, Spec};
+use crate::sandbox::walls::WallError;
+use crate::sandbox::{LaunchError, Spec};
+use crate::snapshot::SnapshotError;
 use crate::store::{SessionRow, StoreError};
-use crate::wire::session::{McpServer, PermissionMode, SessionConfig};
+use crate::wire::quantity::TimeSpan;
+use crate::wire::session::{McpServer, PermissionMode, Status};
 
 /// How long a sandbox may take to end by itself before it is killed.
 pub const STOP_GRACE: Duration = Duration::from_secs(5);
-/// How long everything from the first request to an unpacked workspace may take.
-const OPEN_DEADLINE: Duration = Duration::from_secs(60);
+/// How long it may take until a sandbox is open and set up, and from one piece of a snapshot that is put
+/// into it to the next: all of them take as long as there are files.
+const OPEN_SILENCE: Duration = Duration::from_secs(60);
 /// Pieces of an archive that wait between the folder and the socket.
-const PIECES: usize = 4;
+pub(super) const PIECES: usize = 4;
 /// The environment variable that is never given to a sandbox: its value becomes the key that the
 /// gateway sends.
-const KEY_VARIABLE: &str = "ANTHROPIC_API_KEY";
+pub(super) const KEY_VARIABLE: &str = "ANTHROPIC_API_KEY";
 
 /// The runtime's program as it was when its version was last asked for.
 #[derive(Debug, Default)]
 pub struct Runtime {
     asked: tokio::sync::Mutex<Option<(PathBuf, SystemTime, u64)>>,
+    version: std::sync::Mutex<String>,
 }
 
 impl Runtime {
@@ -49,9 +57,17 @@ impl Runtime {
         if *asked != found {
             let version = runtime::version(&path, runtime::VERSION_DEADLINE).await?;
             tracing::info!(path = %path.display(), version = %version, "runtime found");
+            *self.version.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = version.to_string();
             *asked = found;
         }
         Ok(path)
+    }
+}
+
+impl Runtime {
+    /// The version that was found last; empty before the first.
+    pub fn version(&self) -> String {
+        self.version.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 }
 
@@ -61,6 +77,9 @@ pub enum OpenError {
     /// There is no runtime.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// This host can not confine one.
+    #[error(transparent)]
+    Walls(#[from] WallError),
     /// Its processes could not be started.
     #[error("start sandbox")]
     Launch(#[from] LaunchError),
@@ -73,43 +92,241 @@ pub enum OpenError {
     /// The agent's files can not be read.
     #[error("read agent")]
     Content(#[from] ContentError),
+    /// The snapshot can not be read.
+    #[error("read the snapshot")]
+    Snapshot(#[from] SnapshotError),
     /// The agent's files are not here.
     #[error(transparent)]
     Session(#[from] Box<SessionError>),
+    /// The session's credential can not be used.
+    #[error("the session's credential can not be used (PATCH …/config gives it another credentialId, or \"\" for none)")]
+    Credential(#[from] CredentialError),
     /// The session's configuration can not be passed on.
     #[error("{0}")]
     Config(String),
     /// It took too long.
-    #[error("the sandbox did not come up within {} seconds", OPEN_DEADLINE.as_secs())]
+    #[error("the sandbox did not come up, and nothing came of it for {} seconds", OPEN_SILENCE.as_secs())]
     Slow,
 }
 
-/// Brings up the sandbox of a session, or finds it up.
-pub async fn open(context: Arc<Context>, session: SessionRow) -> Result<Connection, OpenError> {
-    tokio::time::timeout(OPEN_DEADLINE, open_unbounded(&context, &session)).await.unwrap_or(Err(OpenError::Slow))
+/// A sandbox that is up.
+#[derive(Debug)]
+pub struct Opened {
+    /// Speaks with it.
+    pub connection: Connection,
+    /// What is in it.
+    pub source: Source,
 }
 
-async fn open_unbounded(context: &Context, session: &SessionRow) -> Result<Connection, OpenError> {
+/// Where the workspace and the conversation in a sandbox came from.
+#[derive(Debug)]
+pub enum Source {
+    /// They were there, and so were its processes.
+    Alive,
+    /// They were there, as its last processes left them.
+    Folder,
+    /// A snapshot.
+    Snapshot {
+        /// Its event.
+        event: i64,
+        /// Events of newer ones, which are damaged.
+        skipped: Vec<i64>,
+        /// The version of the runtime that its conversation is of, if that is another one than now.
+        runtime: Option<(String, String)>,
+    },
+    /// Nothing was left: the agent's files are there as they were deployed.
+    Fresh {
+        /// Events of its snapshots, all of which are damaged.
+        skipped: Vec<i64>,
+    },
+}
+
+impl Source {
+    /// Whether its processes were there: `warm` or `cold`, as the wire contract says.
+    pub const fn path(&self) -> &'static str {
+        if matches!(self, Self::Alive) { "warm" } else { "cold" }
+    }
+
+    /// Where a cold one came from, as the wire contract says.
+    pub const fn cold_source(&self) -> Option<&'static str> {
+        match self {
+            Self::Alive => None,
+            Self::Folder | Self::Snapshot { .. } => Some("local"),
+            Self::Fresh { .. } => Some("fresh"),
+        }
+    }
+
+    /// Data of the event that tells of it. `action` is what was done with the session.
+    pub fn describe(&self, action: &str) -> Value {
+        let mut data = serde_json::json!({"action": action, "path": self.path()});
+        if let Some(source) = self.cold_source() {
+            data["source"] = source.into();
+        }
+        if let Self::Snapshot { event, runtime, .. } = self {
+            data["event"] = (*event).into();
+            if let Some((packed, now)) = runtime {
+                data["runtimeVersion"] = serde_json::json!({"packed": packed, "now": now});
+            }
+        }
+        if let Self::Snapshot { skipped, .. } | Self::Fresh { skipped } = self
+            && !skipped.is_empty()
+        {
+            data["skipped"] = skipped.clone().into();
+        }
+        data
+    }
+}
+
+/// Brings up the sandbox of a session, or finds it up.
+pub async fn open(context: Arc<Context>, session: SessionRow) -> Result<Opened, OpenError> {
+    let moves = watch::Sender::new(());
+    let opened = while_it_moves(open_unbounded(&context, &session, &moves), moves.subscribe(), OPEN_SILENCE).await;
+    opened.unwrap_or(Err(OpenError::Slow))
+}
+
+/// Waits for work that may take as long as it moves; `None` when it did not for so long.
+async fn while_it_moves<T>(work: impl Future<Output = T>, mut moves: watch::Receiver<()>, silence: Duration) -> Option<T> {
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return Some(done),
+            Ok(()) = moves.changed() => {}
+            () = tokio::time::sleep(silence) => return None,
+        }
+    }
+}
+
+async fn open_unbounded(context: &Context, session: &SessionRow, moves: &watch::Sender<()>) -> Result<Opened, OpenError> {
     let version = version(context, &session.agent, &session.digest).map_err(Box::new)?;
     let definition = version.definition()?;
-    let limits = narrowed(context.settings.limits, &definition.limits);
+    let limits = limits::of_unit(&limits::of(context, session));
     let spec = Spec { sandbox: session.sandbox, session: session.id, agent: session.agent.clone(), limits };
     let started = context.launcher.start(&spec).await?;
-    let connection = connect(&started.socket).await?;
-    let shim = &connection.handle;
-    if connection.state.session.is_some() && connection.state.unpacked {
-        return Ok(connection);
+    if started.running {
+        // One that is frozen would not answer.
+        context.launcher.thaw(session.sandbox).await?;
+    } else {
+        fault::at(Point::OpenStarted);
     }
-    // Only now, since a sandbox that lives needs no runtime to be connected to.
+    let mut connection = connect(&started.socket).await?;
+    let shim = &connection.handle;
+    if let Some((_, through)) = session.heard.filter(|(life, _)| *life == connection.state.incarnation) {
+        // Before anything that makes events: a shim that lost some of its spool goes on counting
+        // after these, and so gives no number twice.
+        shim.send(&ToShim::Ack { through: through.unsigned_abs() }).await?;
+    }
+    if connection.state.session.is_some() && connection.state.unpacked {
+        return Ok(Opened { connection, source: Source::Alive });
+    }
+    // Only now, since a sandbox that lives needs neither to be connected to.
+    // Whoever brings up one that has ended wants its files alone, and they are nowhere else.
+    if session.status != Status::Ended {
+        security::admit(context, session).await.map_err(Box::new)?;
+    }
+    let weaknesses = context.settings.walls.weaknesses().await?;
     let runtime = context.runtime.find(context.settings.runtime.as_deref()).await?;
-    let room = Room { runtime: runtime.display().to_string(), tmp_bytes: context.settings.tmp_bytes };
+    let without = weaknesses.clone();
+    let room = Room { runtime: runtime.display().to_string(), tmp_bytes: context.settings.tmp_bytes, weaknesses };
     shim.call(|op| ToShim::Open { op, room }).await?;
+    fault::at(Point::OpenRoom);
+    // The conversation has to be there when the shim hears of it.
+    let source = if connection.state.unpacked { Source::Folder } else { restore(context, session, shim, moves).await? };
+    if !connection.state.unpacked && !matches!(source, Source::Fresh { .. }) {
+        fault::at(Point::OpenRestored);
+    }
     let setup = Box::new(setup(context, session, definition).await?);
     shim.call(|op| ToShim::Setup { op, setup }).await?;
-    if !connection.state.unpacked {
+    fault::at(Point::OpenSetUp);
+    if matches!(source, Source::Fresh { .. }) {
         unpack(version, session, shim).await?;
     }
-    Ok(connection)
+    fault::at(Point::OpenDone);
+    if let Some(confined) = &mut connection.state.confined {
+        confined.without = Some(without);
+    }
+    Ok(Opened { connection, source })
+}
+
+/// Brings the workspace and the conversation back from the newest snapshot, if there is one. It `moves`
+/// with each piece.
+async fn restore(
+    context: &Context,
+    session: &SessionRow,
+    shim: &ShimHandle,
+    moves: &watch::Sender<()>,
+) -> Result<Source, OpenError> {
+    let looked_through = moves.clone();
+    let moves_on = move || {
+        looked_through.send_replace(());
+    };
+    let newest = context.snapshots.read_newest_telling(session.id, moves_on).await?;
+    let skipped = newest.skipped;
+    let Some(mut reader) = newest.reader else { return Ok(Source::Fresh { skipped }) };
+    let manifest = reader.manifest().clone();
+    // Where the runtime's name of the conversation is that of the session it was packed from.
+    let origin = manifest.forked_from.map(|origin| origin.session.to_string());
+    let conversation = manifest.conversation.or(origin);
+    let (pieces, received) = mpsc::channel(PIECES);
+    let moved = moves.clone();
+    let reading = tokio::spawn(async move {
+        loop {
+            let piece = match reader.chunk().await {
+                Ok(Some(piece)) => Ok(piece),
+                Ok(None) => return,
+                Err(error) => Err(std::io::Error::other(error)),
+            };
+            let is_error = piece.is_err();
+            // If the other end is gone, nobody needs to know.
+            if pieces.send(piece).await.is_err() || is_error {
+                return;
+            }
+            moved.send_replace(());
+            fault::at(Point::OpenRestoring);
+        }
+    });
+    let restored = shim.restore(conversation, received).await;
+    // It ends with its channel, and reports through it.
+    let _ = reading.await;
+    restored?;
+    tracing::info!(session_id = %session.id, event = manifest.event, bytes = manifest.tar_bytes, "workspace and conversation restored");
+    let now = context.runtime.version();
+    let runtime = (manifest.runtime_version != now).then_some((manifest.runtime_version, now));
+    if let Some((packed, now)) = &runtime {
+        tracing::info!(session_id = %session.id, packed, now, "the conversation is of another version of the runtime");
+    }
+    Ok(Source::Snapshot { event: manifest.event, skipped, runtime })
+}
+
+/// What becomes of a session when nothing happens in it, and of its snapshots: the host's rules, and
+/// what its agent asks for.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// The lesser times of both.
+    pub times: Times,
+    /// The agent's, or else the host's.
+    pub policy: SnapshotPolicy,
+    /// What the agent wants left out.
+    pub excludes: Vec<String>,
+    /// How long a sandbox may live.
+    pub lifetime: Option<TimeSpan>,
+}
+
+/// The rules for a session. An agent whose files are missing asks for nothing.
+pub fn rules(context: &Context, session: &SessionRow) -> Rules {
+    let definition = version(context, &session.agent, &session.digest).ok().and_then(|version| version.definition().ok());
+    let (host, policy) = (context.settings.times, context.settings.snapshots.policy);
+    let lifetime = limits::said(context, session, definition.as_ref()).lifetime;
+    let own = session.config.limits.and_then(|limits| limits.idle);
+    let host = Times { park_after: own.map_or(host.park_after, |own| host.park_after.min(Duration::from_secs(own.0))), ..host };
+    let Some(definition) = definition else { return Rules { times: host, policy, excludes: Vec::new(), lifetime } };
+    let least = |host: Duration, asked: Option<TimeSpan>| asked.map_or(host, |asked| host.min(Duration::from_secs(asked.0)));
+    let times = Times {
+        freeze_after: least(host.freeze_after, definition.sessions.freeze_after),
+        park_after: least(host.park_after, definition.sessions.park_after),
+    };
+    let policy = definition.snapshots.policy.unwrap_or(policy);
+    Rules { times, policy, excludes: definition.snapshots.exclude, lifetime }
 }
 
 /// The files of a session's agent.
@@ -124,63 +341,82 @@ pub fn version(context: &Context, agent: &str, digest: &str) -> Result<Version, 
     Err(SessionError::NoVersion { agent: agent.to_owned(), path: folder })
 }
 
-/// An agent may ask for less than the host gives, never for more.
-fn narrowed(host: Limits, asked: &LimitRequest) -> Limits {
-    Limits {
-        memory: asked.memory.map_or(host.memory, |memory| memory.min(host.memory)),
-        cpu: asked.cpu.map_or(host.cpu, |cpu| cpu.min(host.cpu)),
-        tasks: asked.tasks.map_or(host.tasks, |tasks| tasks.min(host.tasks)),
-        disk: asked.disk.map_or(host.disk, |disk| disk.min(host.disk)),
-    }
-}
-
-async fn setup(context: &Context, session: &SessionRow, definition: Definition) -> Result<Setup, OpenError> {
-    let mut env = definition.env;
+/// What agent, deploy and session say of the environment. `env` is what the agent's own file says, and
+/// `kept` what the session's credential does.
+pub(super) async fn environment(
+    context: &Context,
+    session: &SessionRow,
+    mut env: BTreeMap<String, String>,
+    kept: BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, StoreError> {
     // An agent that was deleted since leaves its sessions without its environment, not unusable.
     match context.store.get_agent(&session.tenant, &session.agent).await {
         Ok(agent) => env.extend(agent.env),
         Err(StoreError::NotFound(_)) => {}
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(error),
     }
+    env.extend(kept);
     env.extend(session.extra_env.clone());
+    Ok(env)
+}
+
+async fn setup(context: &Context, session: &SessionRow, definition: Definition) -> Result<Setup, OpenError> {
+    // Whoever brings up one that has ended wants its files alone.
+    let kept = match session.config.credential_id.as_ref().filter(|_| session.status != Status::Ended) {
+        Some(credential) => context.settings.credentials.environment(&session.tenant, credential).await?,
+        None => BTreeMap::new(),
+    };
+    let mut env = environment(context, session, definition.env, kept).await?;
     let own_key = env.remove(KEY_VARIABLE).filter(|key| !key.is_empty());
     let gateway = Gateway {
         base_url: context.settings.gateway.base_url.clone(),
         api_key: own_key.or_else(|| context.settings.gateway.api_key.clone()),
     };
+    let mut options = options(context, session, definition.model)?;
+    // Also of a session without a conversation, which may be one whose turns were all cut off.
+    options.limits.budget.before = Some(context.store.spent(session.id).await?);
     Ok(Setup {
         session: session.id,
         agent: session.agent.clone(),
         env,
         gateway,
-        options: options(session.model.clone().or(definition.model), &session.config)?,
+        options,
         resume: session.conversed,
+        egress: egress::settings(context, session),
     })
 }
 
-/// A session's configuration in the words of its shim.
-fn options(model: Option<String>, config: &SessionConfig) -> Result<SessionOptions, OpenError> {
-    let permission_mode = match config.permission_mode.unwrap_or(PermissionMode::BypassPermissions) {
-        PermissionMode::BypassPermissions => "bypassPermissions",
-        PermissionMode::PermissionsByAgent | PermissionMode::Default => "default",
+/// A session's configuration in the words of its shim. `model` is the agent's.
+fn options(context: &Context, session: &SessionRow, model: Option<String>) -> Result<SessionOptions, OpenError> {
+    let config = &session.config;
+    let mode = config.permission_mode.unwrap_or(PermissionMode::BypassPermissions);
+    let (permission_mode, asks) = match mode {
+        PermissionMode::BypassPermissions => ("bypassPermissions", false),
+        PermissionMode::PermissionsByAgent | PermissionMode::Default => ("default", false),
+        PermissionMode::Ask => ("default", true),
+        PermissionMode::AcceptEdits => ("acceptEdits", true),
+        PermissionMode::Plan => ("plan", true),
     };
     let subagents = config.subagents.as_ref().map(serde_json::value::to_raw_value).transpose();
     let subagents = subagents.map_err(|e| OpenError::Config(format!("subagents: {e}")))?;
     Ok(SessionOptions {
-        model,
+        model: session.model.clone().or(model),
         permission_mode: permission_mode.to_owned(),
         allowed_tools: config.allowed_tools.clone().unwrap_or_default(),
         disallowed_tools: config.disallowed_tools.clone().unwrap_or_default(),
         betas: config.betas.clone().unwrap_or_default(),
         subagents: subagents.map(|subagents| Box::new(RawValueEq(subagents))),
         initial_agent: config.initial_agent.clone(),
+        ask: asks.then_some(context.settings.ask),
+        granted: session.granted.clone(),
+        limits: limits::of_turns(context, session),
     })
 }
 
 /// What a session's turns may use now. An agent whose files are missing names no model.
 pub fn current_options(context: &Context, session: &SessionRow) -> Result<SessionOptions, OpenError> {
     let definition = version(context, &session.agent, &session.digest).ok().and_then(|version| version.definition().ok());
-    options(session.model.clone().or(definition.and_then(|definition| definition.model)), &session.config)
+    options(context, session, definition.and_then(|definition| definition.model))
 }
 
 /// Sends the agent's files, with what the session puts over them.
@@ -193,7 +429,7 @@ async fn unpack(version: Version, session: &SessionRow, shim: &ShimHandle) -> Re
         let prompt = prompt.iter().map(|text| Overlay { path: "CLAUDE.md", content: text.as_bytes() });
         let servers = servers.iter().map(|file| Overlay { path: MCP_SERVERS, content: file });
         let overlays: Vec<_> = prompt.chain(servers).collect();
-        let mut writer = PieceWriter { pieces: pieces.clone(), piece: Vec::with_capacity(CHUNK) };
+        let mut writer = PieceWriter::new(pieces.clone());
         let packed = version.write_tar(&mut writer, &overlays).map_err(std::io::Error::other).and_then(|()| writer.flush());
         if let Err(error) = packed {
             // The other end is told in place of the rest; if it is gone, nobody needs to know.
@@ -221,9 +457,15 @@ fn with_servers(version: &Version, servers: &BTreeMap<String, McpServer>) -> Res
 }
 
 /// Hands what is written to a channel, in pieces of [`CHUNK`].
-struct PieceWriter {
+pub(super) struct PieceWriter {
     pieces: mpsc::Sender<std::io::Result<Vec<u8>>>,
     piece: Vec<u8>,
+}
+
+impl PieceWriter {
+    pub(super) fn new(pieces: mpsc::Sender<std::io::Result<Vec<u8>>>) -> Self {
+        Self { pieces, piece: Vec::with_capacity(CHUNK) }
+    }
 }
 
 impl Write for PieceWriter {
@@ -243,5 +485,32 @@ impl Write for PieceWriter {
         }
         let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(CHUNK));
         self.pieces.blocking_send(Ok(piece)).map_err(|_| std::io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SILENCE: Duration = Duration::from_secs(60);
+
+    /// Moves so often, with this pause before each time and after the last.
+    async fn work(times: u32, pause: Duration, moves: &watch::Sender<()>) -> u32 {
+        for _ in 0..times {
+            tokio::time::sleep(pause).await;
+            moves.send_replace(());
+        }
+        tokio::time::sleep(pause).await;
+        times
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_moves_may_take_long_and_what_does_not_is_given_up() {
+        let moves = watch::Sender::new(());
+        let done = while_it_moves(work(100, SILENCE / 2, &moves), moves.subscribe(), SILENCE).await;
+        assert_eq!(done, Some(100), "50 minutes");
+        let begun = tokio::time::Instant::now();
+        let stalled = while_it_moves(work(1, SILENCE * 2, &moves), moves.subscribe(), SILENCE).await;
+        assert_eq!((stalled, begun.elapsed()), (None, SILENCE));
     }
 }

@@ -7,8 +7,10 @@ use tokio::sync::watch;
 use crate::store::{EventFilter, EventRow, Store, StoreError};
 use crate::wire::SessionId;
 
-/// Events read at a time. Bounds what a slow client holds in memory.
+/// Events read at a time, and their bytes, which one event may exceed. Both bound what a slow client
+/// holds in memory: a tool result may have 20 MB.
 const BATCH: usize = 128;
+const BATCH_BYTES: usize = 128 << 10;
 
 /// A place in a session's log.
 #[derive(Debug)]
@@ -29,7 +31,12 @@ impl Cursor {
         filter: EventFilter,
         tail: Option<watch::Receiver<i64>>,
     ) -> Self {
-        Self { store, session, after, filter, tail }
+        Self { store, session, after, filter: EventFilter { bytes: Some(BATCH_BYTES), ..filter }, tail }
+    }
+
+    /// Leaves out what comes before this event and the event itself.
+    pub fn skip_to(&mut self, event: i64) {
+        self.after = self.after.max(event);
     }
 
     /// Takes the log as it is now for whole: nothing that is wanted can come any more.

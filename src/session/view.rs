@@ -3,14 +3,21 @@
 //! The log keeps more than the wire contract shows, so each view takes its fields from it.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::store::{EventRow, MessageRow};
-use crate::wire::SessionId;
+use crate::snapshot::{Listed, Manifest};
+use crate::store::{EventRow, MessageRow, PermissionRow, TurnRow, TurnState};
 use crate::wire::event::{Kind, SessionEvent};
+use crate::wire::limits::Reached;
 use crate::wire::message::Message;
+use crate::wire::permission::Permission;
+use crate::wire::snapshot::{Snapshot, SnapshotOrigin};
+use crate::wire::turn::Turn;
+use crate::wire::{SessionId, Timestamp, TurnId};
 
 /// A frame of a stream.
 #[derive(Debug, PartialEq, Eq)]
@@ -101,14 +108,90 @@ pub fn message(session: SessionId, tenant: &str, row: &MessageRow) -> Message {
     }
 }
 
+/// A turn as clients see it. `queue` are those of its session that are not over, in their order.
+pub fn turn(session: SessionId, row: TurnRow, queue: &[TurnId]) -> Turn {
+    let position = queue.iter().position(|one| *one == row.id).filter(|_| row.state == TurnState::Queued);
+    Turn {
+        id: row.id,
+        session_id: session,
+        state: row.state.to_string(),
+        kind: row.kind,
+        queue_position: position.map(|position| position as i64),
+        limit: row.cause.as_deref().and_then(Reached::of_cause),
+        cause: row.cause,
+        first_event: row.first_event,
+        last_event: row.last_event,
+        created_at: row.created_at,
+        started_at: row.started_at,
+        ended_at: row.ended_at,
+        usage: row.usage,
+        idempotency_key: row.idempotency_key,
+    }
+}
+
+/// A request for permission as clients see it.
+pub fn permission(row: &PermissionRow) -> Permission {
+    let request = members(&row.request);
+    let timeout = request.get("timeoutMs").and_then(Value::as_i64);
+    Permission {
+        request,
+        event_id: row.event,
+        created_at: row.at,
+        expires_at: timeout.map(|timeout| Timestamp(row.at.millis().saturating_add(timeout))),
+        resolved: row.resolved.as_deref().and_then(|resolved| serde_json::from_str(resolved).ok()),
+    }
+}
+
+/// A snapshot as clients see it.
+pub fn snapshot(listed: &Listed) -> Snapshot {
+    match &listed.state {
+        Ok(found) => manifest(found),
+        Err(error) => Snapshot {
+            event_id: listed.id.event,
+            created_at: None,
+            reason: None,
+            bytes: None,
+            stored_bytes: None,
+            agent_version: None,
+            runtime_version: None,
+            copied_from: None,
+            damage: Some(crate::report::chain(error)),
+        },
+    }
+}
+
+/// A whole snapshot as clients see it.
+pub fn manifest(manifest: &Manifest) -> Snapshot {
+    Snapshot {
+        event_id: manifest.event,
+        created_at: Some(manifest.created_at),
+        reason: Some(manifest.reason.as_str().to_owned()),
+        bytes: Some(manifest.tar_bytes),
+        stored_bytes: Some(manifest.stored_bytes),
+        agent_version: Some(manifest.agent_version.clone()),
+        runtime_version: Some(manifest.runtime_version.clone()),
+        copied_from: manifest.forked_from.map(|from| SnapshotOrigin { session_id: from.session, event_id: from.event }),
+        damage: None,
+    }
+}
+
 /// A UUID for what the log counts by number: always the same for the same thing.
 fn derived_id(session: SessionId, what: &str, number: i64) -> Uuid {
     Uuid::new_v5(&session.as_uuid(), format!("{what}/{number}").as_bytes())
 }
 
-/// Data of an event that Ash wrote itself; anything else shows as null.
+/// Data of an event that Ash wrote itself: an object; anything else shows as an empty one.
 fn parse(data: &str) -> Value {
-    serde_json::from_str(data).unwrap_or(Value::Null)
+    Value::Object(members(data))
+}
+
+/// The members of an object. What the runtime said is in it as it came, and may be nothing that a
+/// [`Value`] can hold: half of a surrogate pair, or lists in lists in lists. Such a member shows as
+/// the text of its JSON, and the others as they are.
+fn members(data: &str) -> Map<String, Value> {
+    let members: BTreeMap<String, &RawValue> = serde_json::from_str(data).unwrap_or_default();
+    let value = |raw: &RawValue| serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().into());
+    members.into_iter().map(|(name, raw)| (name, value(raw))).collect()
 }
 
 fn field(data: &str, name: &str) -> Value {
@@ -118,7 +201,6 @@ fn field(data: &str, name: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Timestamp;
 
     fn event(kind: Kind, data: Value) -> EventRow {
         EventRow { id: 7, at: Timestamp(0), turn: None, kind, data: data.to_string() }
@@ -158,5 +240,23 @@ mod tests {
         let session = SessionId::new();
         assert_eq!(derived_id(session, "event", 1), derived_id(session, "event", 1));
         assert_ne!(derived_id(session, "event", 1), derived_id(session, "message", 1));
+    }
+
+    #[test]
+    fn what_no_value_can_hold_shows_as_text_and_hides_nothing_else() {
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        for input in [r#"{"command":"ls \ud800"}"#, &deep] {
+            let id = crate::wire::PermissionId::new();
+            let request = format!(r#"{{"id":"{id}","kind":"tool","toolName":"Bash","input":{input},"timeoutMs":5}}"#);
+            let row = PermissionRow { id, event: 7, turn: None, at: Timestamp(1), request, resolved: None };
+            let shown = serde_json::to_value(permission(&row)).expect("JSON");
+            assert_eq!((&shown["id"], &shown["toolName"], &shown["input"]), (&json!(id), &json!("Bash"), &json!(input)));
+            assert_eq!(shown["expiresAt"], json!(Timestamp(6)));
+
+            let data = format!(r#"{{"id":"t","name":"Bash","input":{input}}}"#);
+            let call = EventRow { data, ..event(Kind::ToolUse, Value::Null) };
+            let row = timeline(SessionId::new(), "default", &call).expect("has a row");
+            assert_eq!(parse(&row.data.expect("data")), json!({"toolName": "Bash", "toolId": "t", "input": input}));
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use super::spool::FULL;
 use crate::wire::SandboxId;
 
 /// What the shim is started with.
@@ -20,6 +21,9 @@ pub struct Args {
     pub etc: PathBuf,
     /// Bubblewrap.
     pub bwrap: PathBuf,
+    /// Bytes of events on disk beyond which the runtime is not read; tests ask for less than
+    /// the default.
+    pub spool_max: u64,
 }
 
 /// Why a command line is refused.
@@ -38,6 +42,7 @@ impl Args {
     pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, ArgsError> {
         let mut args = args.into_iter();
         let (mut sandbox, mut daemon_uid, mut state, mut init, mut etc, mut bwrap) = (None, None, None, None, None, None);
+        let mut spool_max = None;
         while let Some(name) = args.next() {
             let (slot, option) = match name.to_str() {
                 Some("--sandbox") => (&mut sandbox, "--sandbox"),
@@ -46,6 +51,7 @@ impl Args {
                 Some("--init") => (&mut init, "--init"),
                 Some("--etc") => (&mut etc, "--etc"),
                 Some("--bwrap") => (&mut bwrap, "--bwrap"),
+                Some("--spool-max") => (&mut spool_max, "--spool-max"),
                 _ => return Err(ArgsError::Unknown(name)),
             };
             *slot = Some(args.next().ok_or(ArgsError::Value(option, "a value"))?);
@@ -55,6 +61,12 @@ impl Args {
             text(sandbox).and_then(|id| id.parse().ok()).ok_or(ArgsError::Value("--sandbox", "a UUID in its hyphenated form"))?;
         let daemon_uid =
             text(daemon_uid).and_then(|uid| uid.parse().ok()).ok_or(ArgsError::Value("--daemon-uid", "the number of a user"))?;
+        let spool_max = match spool_max {
+            Some(value) => {
+                text(Some(value)).and_then(|bytes| bytes.parse().ok()).ok_or(ArgsError::Value("--spool-max", "bytes"))?
+            }
+            None => FULL,
+        };
         let path = |value: Option<OsString>, default: String| value.map_or_else(|| PathBuf::from(default), PathBuf::from);
         Ok(Self {
             sandbox,
@@ -63,6 +75,7 @@ impl Args {
             init: path(init, "/usr/libexec/ash/ash-init".to_owned()),
             etc: path(etc, "/usr/share/ash/etc".to_owned()),
             bwrap: path(bwrap, "/usr/bin/bwrap".to_owned()),
+            spool_max,
         })
     }
 }
@@ -84,6 +97,7 @@ mod tests {
         let args =
             parse(&["--daemon-uid", "990", "--state", "/s", "--init", "/i", "--etc", "/e", "--bwrap", "/b", "--sandbox", ID]);
         let args = args.expect("all");
+        assert_eq!(args.spool_max, FULL);
         assert_eq!([args.state, args.init, args.etc, args.bwrap], ["/s", "/i", "/e", "/b"].map(PathBuf::from));
     }
 
@@ -95,6 +109,7 @@ mod tests {
             (&["--sandbox", ID], "option --daemon-uid needs the number of a user"),
             (&["--sandbox", ID, "--daemon-uid", "-1"], "option --daemon-uid needs the number of a user"),
             (&["--state"], "option --state needs a value"),
+            (&["--sandbox", ID, "--daemon-uid", "1", "--spool-max", "much"], "option --spool-max needs bytes"),
             (&["--help"], "unknown option \"--help\""),
         ];
         for (args, message) in cases {

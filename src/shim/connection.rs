@@ -41,11 +41,27 @@ pub enum FromDaemon {
         out: mpsc::Sender<Vec<u8>>,
     },
     /// A message.
-    Message(ConnectionId, ToShim),
+    Message(ConnectionId, Box<ToShim>),
     /// An archive to unpack, and its chunks.
-    Unpack(ConnectionId, Op, mpsc::Receiver<Vec<u8>>),
+    Unpack(ConnectionId, Op, Archive, mpsc::Receiver<Vec<u8>>),
+    /// A part of the input of a program; an empty one ends it.
+    Input(ConnectionId, Op, Vec<u8>),
     /// The connection ended.
     Closed(ConnectionId),
+}
+
+/// What an archive holds.
+#[derive(Debug)]
+pub enum Archive {
+    /// The files of an agent.
+    Agent,
+    /// What was packed before, and the runtime's own id of the conversation in it.
+    Snapshot(Option<String>),
+    /// What is laid over the workspace, after that was emptied or not.
+    Bundle {
+        /// Whether the workspace is emptied before.
+        replace: bool,
+    },
 }
 
 /// Why a connection ended.
@@ -138,17 +154,25 @@ async fn read(id: ConnectionId, mut from: OwnedReadHalf, inbox: &mpsc::Sender<In
                 continue;
             }
             Frame::Json(body) => match serde_json::from_slice(&body)? {
-                ToShim::Unpack { op } => {
-                    let (chunks, unpacked) = mpsc::channel(CHUNKS);
-                    archive = Some(chunks);
-                    FromDaemon::Unpack(id, op, unpacked)
+                ToShim::Unpack { op } => FromDaemon::Unpack(id, op, Archive::Agent, chunks_of(&mut archive)),
+                ToShim::Restore { op, conversation } => {
+                    FromDaemon::Unpack(id, op, Archive::Snapshot(conversation), chunks_of(&mut archive))
                 }
-                message => FromDaemon::Message(id, message),
+                ToShim::Lay { op, replace } => FromDaemon::Unpack(id, op, Archive::Bundle { replace }, chunks_of(&mut archive)),
+                message => FromDaemon::Message(id, Box::new(message)),
             },
+            Frame::Part(op, bytes) => FromDaemon::Input(id, op, bytes),
         };
         inbox.send(Input::Daemon(input)).await.map_err(|_| ConnectionError::Ending)?;
     }
     Ok(())
+}
+
+/// Where the chunks come that follow.
+fn chunks_of(archive: &mut Option<mpsc::Sender<Vec<u8>>>) -> mpsc::Receiver<Vec<u8>> {
+    let (chunks, unpacked) = mpsc::channel(CHUNKS);
+    *archive = Some(chunks);
+    unpacked
 }
 
 async fn write(mut to: OwnedWriteHalf, mut frames: mpsc::Receiver<Vec<u8>>) {

@@ -2,29 +2,32 @@
 
 use std::collections::BTreeMap;
 
-use super::room::GATEWAY_PORT;
+use super::room::{EGRESS_PORT, GATEWAY_PORT};
+use crate::link::control::is_controlled;
 use crate::link::shim::HOME_INSIDE;
 
 /// What the runtime gets as key of the model API. The gateway puts the real one in its place.
 const PLACEHOLDER_KEY: &str = "placeholder-the-real-key-stays-outside";
 
-/// Names that a session may not set, beside those in [`fixed`]: they would lead the runtime past
-/// the gateway, or away from its HOME.
-const REFUSED: &[&str] = &[
-    "ANTHROPIC_AUTH_TOKEN",
-    "ANTHROPIC_UNIX_SOCKET",
-    "CLAUDE_CODE_API_KEY_FILE_DESCRIPTOR",
-    "CLAUDE_CODE_OAUTH_TOKEN",
-    "CLAUDE_CODE_RESUME_INTERRUPTED_TURN",
-    "CLAUDE_CODE_USE_BEDROCK",
-    "CLAUDE_CODE_USE_FOUNDRY",
-    "CLAUDE_CODE_USE_VERTEX",
-    "CLAUDE_CONFIG_DIR",
-];
-
 /// What is the same in every sandbox and can be changed by the session.
 const DEFAULTS: &[(&str, &str)] =
     &[("LANG", "C.UTF-8"), ("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"), ("TERM", "dumb")];
+
+/// Names of the variable that leads to the egress proxy. That for everything is no `socks5h://`, which
+/// some libraries refuse to start with where an optional part of theirs is missing.
+const PROXIES: &[&str] = &["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
+/// What is reached without it: the model gateway, and what listens inside.
+const NO_PROXY: &str = "127.0.0.1,localhost,::1";
+
+/// What leads to the egress proxy. Programs differ in whether they read upper or lower case.
+fn proxies() -> impl Iterator<Item = (String, String)> {
+    let proxy = format!("http://127.0.0.1:{EGRESS_PORT}");
+    let values = PROXIES.iter().map(move |name| (*name, proxy.clone())).chain([("NO_PROXY", NO_PROXY.to_owned())]);
+    values
+        .flat_map(|(name, value)| [(name.to_owned(), value.clone()), (name.to_ascii_lowercase(), value)])
+        // Node.js reads none of them without this one, nodejs.org/api/cli.html, v24.
+        .chain([("NODE_USE_ENV_PROXY".to_owned(), "1".to_owned())])
+}
 
 /// What Ash controls.
 fn fixed() -> Vec<(String, String)> {
@@ -33,11 +36,10 @@ fn fixed() -> Vec<(String, String)> {
         ("ANTHROPIC_BASE_URL", format!("http://127.0.0.1:{GATEWAY_PORT}")),
         ("HOME", HOME_INSIDE.to_owned()),
         ("LOGNAME", "agent".to_owned()),
-        ("NO_PROXY", "127.0.0.1,localhost".to_owned()),
         ("SHELL", "/bin/bash".to_owned()),
         ("USER", "agent".to_owned()),
     ];
-    fixed.map(|(name, value)| (name.to_owned(), value)).into()
+    fixed.map(|(name, value)| (name.to_owned(), value)).into_iter().chain(proxies()).collect()
 }
 
 /// The whole environment: defaults, then the runtime's own, then the session's, then what Ash
@@ -47,12 +49,11 @@ pub fn environment(runtime: Vec<(String, String)>, session: &BTreeMap<String, St
     let mut env: BTreeMap<String, String> =
         DEFAULTS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let mut refused = Vec::new();
-    let is_controlled = |name: &str| {
-        REFUSED.contains(&name) || fixed.iter().any(|(of, _)| of == name) || runtime.iter().any(|(of, _)| of == name)
-    };
+    let is_ours =
+        |name: &str| is_controlled(name) || fixed.iter().any(|(of, _)| of == name) || runtime.iter().any(|(of, _)| of == name);
     for (name, value) in session {
         let is_name = !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0');
-        if is_name && !is_controlled(name) {
+        if is_name && !is_ours(name) {
             env.insert(name.clone(), value.clone());
         } else {
             refused.push(name.escape_debug().take(64).collect());
@@ -66,6 +67,21 @@ pub fn environment(runtime: Vec<(String, String)>, session: &BTreeMap<String, St
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::claude;
+
+    /// Settings in the workspace set variables, too; over those of the policy they do not count.
+    #[test]
+    fn the_policy_of_the_runtime_holds_what_ash_sets() {
+        let file = include_str!("../../packaging/sandbox-etc/managed-settings.json");
+        let file: BTreeMap<String, BTreeMap<String, String>> = serde_json::from_str(file).expect("JSON");
+        let gateway = fixed().into_iter().filter(|(name, _)| name == "ANTHROPIC_BASE_URL");
+        let runtime = claude::ENV.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let wanted = runtime.chain(gateway).chain(proxies()).collect();
+        assert_eq!(file, BTreeMap::from([("env".to_owned(), wanted)]));
+        assert!(claude::ENV.iter().all(|(name, _)| is_controlled(name)));
+        let others = ["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"];
+        assert!(fixed().iter().all(|(name, _)| is_controlled(name) || others.contains(&name.as_str())));
+    }
 
     #[test]
     fn a_session_adds_what_it_likes_but_not_what_ash_controls() {
@@ -76,6 +92,8 @@ mod tests {
             ("ANTHROPIC_API_KEY", "real"),
             ("ANTHROPIC_AUTH_TOKEN", "real"),
             ("QUIET", "0"),
+            ("https_proxy", "http://elsewhere"),
+            ("NO_PROXY", "*"),
             ("A=B", "x"),
             ("", "x"),
             ("NUL", "a\0b"),
@@ -87,7 +105,12 @@ mod tests {
         assert_eq!(get("ANTHROPIC_BASE_URL"), Some("http://127.0.0.1:4000"));
         assert_eq!(get("ANTHROPIC_API_KEY"), Some(PLACEHOLDER_KEY));
         assert_eq!(get("HOME"), Some("/home/agent"));
-        assert_eq!(refused, ["", "A=B", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "NUL", "QUIET"]);
+        for name in ["HTTP_PROXY", "https_proxy", "ALL_PROXY"] {
+            assert_eq!(get(name), Some("http://127.0.0.1:4001"), "{name}");
+        }
+        assert_eq!((get("NO_PROXY"), get("no_proxy")), (Some(NO_PROXY), Some(NO_PROXY)));
+        let controlled = ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "NO_PROXY", "NUL", "QUIET"];
+        assert_eq!(refused, [&["", "A=B"][..], &controlled, &["https_proxy"]].concat());
         assert!(!env.iter().any(|(_, value)| value == "real"));
     }
 }

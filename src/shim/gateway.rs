@@ -1,4 +1,4 @@
-//! The model gateway: the one way out of a sandbox.
+//! The model gateway: the way of the runtime to its model, which is no part of the egress policy.
 //!
 //! It serves HTTP/1.1 on a listener that was opened on the inner loopback, and forwards two calls
 //! of the model API to the configured endpoint, with the real key in the place of whatever
@@ -6,15 +6,26 @@
 //! pass. All else is answered 404, in the model API's shape of an error.
 //!
 //! The caller is not trusted: connections, header size and body size are bounded.
+//!
+//! The tokens of each call are counted as its answer passes, see [`count`]. A call that the session's
+//! [`budget`] leaves nothing for is answered by the gateway, with an error that is not tried again. While
+//! there is a budget, calls [`reserve`] what they may take, and go on without their caller.
 
+mod budget;
+mod count;
+mod reserve;
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::combinators::BoxBody;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -27,11 +38,17 @@ use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, oneshot};
-use tower::util::{ServiceFn, service_fn};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tower::Service;
 
-use crate::link::shim::Gateway as Settings;
+use self::budget::Budget;
+use self::count::{Counted, Ledger};
+use self::reserve::{Admission, Admitted, Asked, Held, Place, Reserved, Reserves, Whole};
+use super::resolve::LookUps;
+use crate::link::shim::{Budget as BudgetSettings, Gateway as Settings};
 use crate::report;
+use crate::wire::limits::Reached;
+use crate::wire::usage::ModelUsage;
 
 /// Connections at the same time; the runtime needs a few.
 const CONNECTIONS_MAX: usize = 64;
@@ -43,11 +60,14 @@ const HEADERS_MAX: usize = 100;
 /// How long a head may take to arrive.
 const HEAD_DEADLINE: Duration = Duration::from_secs(30);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// Looks for the endpoint at the same time, each in a thread, which is one of the sandbox's tasks.
+const LOOK_UPS: usize = 4;
 /// How long an unused connection to the endpoint is kept.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// The calls that are forwarded.
-const PATHS: &[&str] = &["/v1/messages", "/v1/messages/count_tokens"];
+/// The calls that are forwarded, and the one among them that costs something.
+const PATHS: &[&str] = &[MESSAGES, "/v1/messages/count_tokens"];
+const MESSAGES: &str = "/v1/messages";
 
 /// Headers that belong to one connection (RFC 9110 section 7.6.1), or that the gateway sets itself.
 const DROPPED: &[&str] = &[
@@ -68,7 +88,7 @@ const CREDENTIALS: &[&str] = &["authorization", "cookie", X_API_KEY];
 const X_API_KEY: &str = "x-api-key";
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
-type Outgoing = BoxBody<Bytes, Error>;
+type Outgoing = UnsyncBoxBody<Bytes, Error>;
 
 /// Why settings are refused.
 #[derive(Debug, thiserror::Error)]
@@ -130,6 +150,11 @@ struct Shared {
     /// Made at the first call that needs it, since the host's certificates take memory and time.
     secure: OnceLock<Client<HttpsConnector<Connector>, Outgoing>>,
     room: Arc<Semaphore>,
+    ledger: Arc<Ledger>,
+    budget: Mutex<Budget>,
+    reserves: Arc<Reserves>,
+    /// Why the last call was refused that the budget had nothing left for.
+    refused: Mutex<Option<String>>,
 }
 
 impl Gateway {
@@ -137,7 +162,65 @@ impl Gateway {
     pub fn new() -> Self {
         let plain = client(connector());
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        Self { shared: Arc::new(Shared { target: Mutex::new(None), plain, secure: OnceLock::new(), room }) }
+        let (ledger, reserves) = (Arc::default(), Arc::default());
+        let (target, secure) = (Mutex::new(None), OnceLock::new());
+        let (budget, refused) = (Mutex::default(), Mutex::default());
+        Self { shared: Arc::new(Shared { target, plain, secure, room, ledger, budget, reserves, refused }) }
+    }
+
+    /// Sets what all turns of the session may take from now on.
+    pub fn budget(&self, settings: &BudgetSettings) {
+        self.shared.budget.lock().unwrap_or_else(std::sync::PoisonError::into_inner).set(settings);
+        self.shared.reserves.look_again();
+    }
+
+    /// Why a call was refused for the budget since this was asked last.
+    pub fn take_refusal(&self) -> Option<String> {
+        self.shared.refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
+    }
+
+    fn over_budget(&self) -> Option<String> {
+        let budget = self.shared.budget.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let refusal = budget.refusal(&self.shared.ledger.all())?;
+        *self.shared.refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(refusal.clone());
+        Some(refusal)
+    }
+
+    fn has_budget(&self) -> bool {
+        self.shared.budget.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_set()
+    }
+
+    /// Whether something is left if others take all that they reserved.
+    fn is_left_beside(&self, mut all: BTreeMap<String, ModelUsage>) -> bool {
+        for (model, usage) in self.shared.ledger.all() {
+            all.entry(model).or_default().add(&usage);
+        }
+        self.shared.budget.lock().unwrap_or_else(std::sync::PoisonError::into_inner).refusal(&all).is_none()
+    }
+
+    /// Reserves for a call, as soon as those under way leave something for it. Says why if nothing is left,
+    /// or if the caller has `gone` before.
+    async fn admit(self, asked: Asked, mut gone: oneshot::Receiver<Infallible>) -> Result<Reserved, String> {
+        loop {
+            let mut freed = std::pin::pin!(self.shared.reserves.freed());
+            freed.as_mut().enable();
+            if let Some(why) = self.over_budget() {
+                return Err(why);
+            }
+            if let Some(reserved) = self.shared.reserves.take(&asked, |others| self.is_left_beside(others.clone())) {
+                return Ok(reserved);
+            }
+            tracing::debug!("model call waits, since those under way may take what is left of the budget");
+            tokio::select! {
+                () = freed => {}
+                _ = &mut gone => return Err("the caller has gone".to_owned()),
+            }
+        }
+    }
+
+    /// Takes what model calls took and what was not taken before, see [`Ledger::take`].
+    pub fn take(&self, cut: bool) -> BTreeMap<String, ModelUsage> {
+        self.shared.ledger.take(cut)
     }
 
     /// Sets where calls go from now on.
@@ -161,18 +244,17 @@ impl Gateway {
             };
             let gateway = self.clone();
             tokio::spawn(async move {
-                gateway.connection(stream).await;
-                drop(slot);
+                gateway.connection(stream, Arc::new(slot)).await;
             });
         }
     }
 
-    async fn connection(self, stream: TcpStream) {
+    async fn connection(self, stream: TcpStream, slot: Arc<OwnedSemaphorePermit>) {
         // Small pieces of a stream have to leave at once.
         let _best_effort = stream.set_nodelay(true);
         let service = hyper::service::service_fn(move |request| {
-            let gateway = self.clone();
-            async move { Ok::<_, std::convert::Infallible>(gateway.answer(request).await) }
+            let (gateway, slot) = (self.clone(), Arc::clone(&slot));
+            async move { Ok::<_, Infallible>(gateway.answer(request, slot).await) }
         });
         let mut server = hyper::server::conn::http1::Builder::new();
         server.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE).max_buf_size(HEAD_MAX).max_headers(HEADERS_MAX);
@@ -181,7 +263,7 @@ impl Gateway {
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<Outgoing> {
+    async fn answer(&self, request: Request<Incoming>, slot: Arc<OwnedSemaphorePermit>) -> Response<Outgoing> {
         let path = request.uri().path().to_owned();
         if request.method() != Method::POST || !PATHS.contains(&path.as_str()) {
             let message = format!("{} {path} does not leave the sandbox", request.method());
@@ -190,11 +272,29 @@ impl Gateway {
         if request.body().size_hint().lower() > BODY_MAX as u64 {
             return too_large();
         }
+        if let Some(why) = (path == MESSAGES).then(|| self.over_budget()).flatten() {
+            // A caller that is cut off while it sends would take that for a fault of the connection.
+            let mut rest = Limited::new(request.into_body(), BODY_MAX);
+            while let Some(Ok(_)) = rest.frame().await {}
+            return spent(&why);
+        }
         let target = self.shared.target.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         let Some(target) = target else {
             return refusal(StatusCode::BAD_GATEWAY, "api_error", "no session is set up, so there is no model endpoint");
         };
-        match self.forward(&target, &path, request).await {
+        let place = (path == MESSAGES && self.has_budget()).then(Place::default);
+        let (_caller, gone) = oneshot::channel();
+        let held = place.clone().map(|place| (Held::new(place, slot), gone));
+        let is_held = held.is_some();
+        let call = self.clone().forward(Arc::clone(&target), path.clone(), request, held);
+        // One that has to be counted to its end does not end with its caller.
+        let outcome = if is_held { tokio::spawn(call).await.unwrap_or_else(|error| Err(error.into())) } else { call.await };
+        let refused = place
+            .and_then(|place| place.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take_if(|place| place.is_err()));
+        if let Some(Err(why)) = refused {
+            return spent(&why);
+        }
+        match outcome {
             Ok(response) => {
                 tracing::debug!(%path, status = response.status().as_u16(), "model call answered");
                 response
@@ -209,12 +309,26 @@ impl Gateway {
         }
     }
 
-    async fn forward(&self, target: &Target, path: &str, request: Request<Incoming>) -> Result<Response<Outgoing>, Error> {
+    async fn forward(
+        self,
+        target: Arc<Target>,
+        path: String,
+        request: Request<Incoming>,
+        held: Option<(Held, oneshot::Receiver<Infallible>)>,
+    ) -> Result<Response<Outgoing>, Error> {
         let (parts, body) = request.into_parts();
         let body = Limited::new(body, BODY_MAX);
-        let mut outgoing = Request::new(BodyExt::boxed(body));
+        let (body, held) = match held {
+            Some((held, gone)) => {
+                let gateway = self.clone();
+                let admit = move |asked| Box::pin(gateway.admit(asked, gone)) as Admission;
+                (Admitted::new(body, held.place(), admit).boxed_unsync(), Some(held))
+            }
+            None => (body.boxed_unsync(), None),
+        };
+        let mut outgoing = Request::new(body);
         *outgoing.method_mut() = Method::POST;
-        *outgoing.uri_mut() = target.uri(path, parts.uri.query())?;
+        *outgoing.uri_mut() = target.uri(&path, parts.uri.query())?;
         let mut headers = end_to_end(parts.headers);
         // The one that counts is made from the body. A caller may have sent another, beside
         // chunks, for the endpoint to see an end where there is none.
@@ -225,6 +339,7 @@ impl Gateway {
         if let Some(key) = &target.key {
             headers.insert(X_API_KEY, key.clone());
         }
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         *outgoing.headers_mut() = headers;
         let response = if target.scheme == Scheme::HTTP {
             self.shared.plain.request(outgoing).await?
@@ -232,7 +347,13 @@ impl Gateway {
             self.secure()?.request(outgoing).await?
         };
         let (parts, body) = response.into_parts();
-        let mut response = Response::new(BodyExt::boxed(body.map_err(Error::from)));
+        let is_paid = path == MESSAGES && parts.status.is_success();
+        let call = is_paid.then(|| self.shared.ledger.call(&parts.headers)).flatten();
+        let body = Counted::new(body, call);
+        let mut response = Response::new(match held {
+            Some(held) => Whole::new(body, held).map_err(Error::from).boxed_unsync(),
+            None => body.map_err(Error::from).boxed_unsync(),
+        });
         *response.status_mut() = parts.status;
         *response.headers_mut() = end_to_end(parts.headers);
         Ok(response)
@@ -250,29 +371,29 @@ impl Gateway {
     }
 }
 
-type Connector = HttpConnector<ServiceFn<fn(Name) -> Lookup>>;
-type Lookup = Pin<Box<dyn Future<Output = io::Result<std::vec::IntoIter<SocketAddr>>> + Send>>;
+type Connector = HttpConnector<Resolver>;
 
-/// Looks up a name in a thread of its own.
-///
-/// tokio's threads for blocking work, which the connector would use, are started with a panic where
-/// none can be started. That is for those inside to bring about, by using up the sandbox's tasks,
-/// and would be the end of the shim. Here it is a failed call, which the runtime tries again.
-fn look_up(name: Name) -> Lookup {
-    let (done, addresses) = oneshot::channel();
-    let look_up = move || {
-        // The caller may have gone away meanwhile.
-        let _gone = done.send((name.as_str(), 0).to_socket_addrs());
-    };
-    let started = std::thread::Builder::new().name("look-up".to_owned()).spawn(look_up);
-    Box::pin(async move {
-        started?;
-        addresses.await.map_err(io::Error::other)?
-    })
+/// The host's resolver, for a connector that knows the port.
+#[derive(Debug, Clone)]
+struct Resolver(LookUps);
+
+impl Service<Name> for Resolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let addresses = self.0.look_up(name.as_str().to_owned());
+        Box::pin(async move { Ok(addresses.await?.into_iter()) })
+    }
 }
 
 fn connector() -> Connector {
-    let mut connector = HttpConnector::new_with_resolver(service_fn(look_up as fn(Name) -> Lookup));
+    let mut connector = HttpConnector::new_with_resolver(Resolver(LookUps::new(LOOK_UPS)));
     connector.set_connect_timeout(Some(CONNECT_DEADLINE));
     connector.set_nodelay(true);
     connector
@@ -286,7 +407,7 @@ where
 }
 
 /// The headers that are meant for the other end, not for this connection.
-fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
+pub(super) fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -322,11 +443,17 @@ fn too_large() -> Response<Outgoing> {
     response
 }
 
+fn spent(why: &str) -> Response<Outgoing> {
+    tracing::info!(why, "model call refused, the budget is spent");
+    // A status that runtimes do not try again.
+    refusal(StatusCode::BAD_REQUEST, "invalid_request_error", &format!("Ash: {}", Reached::Budget.cause(why)))
+}
+
 /// An error as the model API tells it.
 fn refusal(status: StatusCode, kind: &str, message: &str) -> Response<Outgoing> {
     let body = json!({"type": "error", "error": {"type": kind, "message": message}}).to_string();
     let body = Full::new(Bytes::from(body)).map_err(|never| match never {});
-    let mut response = Response::new(BodyExt::boxed(body));
+    let mut response = Response::new(body.boxed_unsync());
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

@@ -7,7 +7,7 @@
 //! Init is not trusted: an answer to nothing is ignored, and a message that can not be read ends
 //! the conversation.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
@@ -64,10 +64,25 @@ pub struct Inner {
 
 #[derive(Debug)]
 enum Request {
-    Spawn { argv: Vec<String>, env: Vec<(String, String)>, cwd: &'static str, stdio: [OwnedFd; 3], reply: Reply<Child> },
-    Listen { port: u16, reply: Reply<TcpListener> },
-    Signal { handle: Handle, signal: i32 },
-    KillAll,
+    Spawn {
+        argv: Vec<String>,
+        env: Vec<(String, String)>,
+        cwd: &'static str,
+        stdio: [OwnedFd; 3],
+        is_apart: bool,
+        reply: Reply<Child>,
+    },
+    Listen {
+        port: u16,
+        reply: Reply<TcpListener>,
+    },
+    Signal {
+        handle: Handle,
+        signal: i32,
+    },
+    KillAll {
+        spare: bool,
+    },
 }
 
 type Reply<T> = oneshot::Sender<Result<T, InnerError>>;
@@ -88,12 +103,24 @@ impl Inner {
         let (requests, queue) = mpsc::channel(QUEUE);
         let (ready, is_ready) = oneshot::channel();
         tokio::spawn(async move {
-            let mut talk = Talk { socket, next: 0, ready: Some(ready), asked: HashMap::new(), running: HashMap::new() };
+            let mut talk = Talk {
+                socket,
+                next: 0,
+                ready: Some(ready),
+                asked: HashMap::new(),
+                running: HashMap::new(),
+                apart: HashSet::new(),
+            };
             if let Err(error) = talk.run(queue).await {
                 tracing::warn!(%error, "conversation with init broke, ending the sandbox");
             }
         });
         Ok((Self { requests }, is_ready))
+    }
+
+    /// Whether init is gone.
+    pub fn is_over(&self) -> bool {
+        self.requests.is_closed()
     }
 
     /// Starts a program with its standard input, output and error.
@@ -104,7 +131,18 @@ impl Inner {
         cwd: &'static str,
         stdio: [OwnedFd; 3],
     ) -> Result<Child, InnerError> {
-        self.ask(|reply| Request::Spawn { argv, env, cwd, stdio, reply }).await
+        self.ask(|reply| Request::Spawn { argv, env, cwd, stdio, is_apart: false, reply }).await
+    }
+
+    /// Starts a program that has nothing to do with the runtime, and does not end with it.
+    pub async fn spawn_apart(
+        &self,
+        argv: Vec<String>,
+        env: Vec<(String, String)>,
+        cwd: &'static str,
+        stdio: [OwnedFd; 3],
+    ) -> Result<Child, InnerError> {
+        self.ask(|reply| Request::Spawn { argv, env, cwd, stdio, is_apart: true, reply }).await
     }
 
     /// Opens a listener on the inner loopback.
@@ -121,7 +159,13 @@ impl Inner {
     /// Kills everything inside but init.
     pub async fn kill_all(&self) {
         // As above.
-        let _gone = self.requests.send(Request::KillAll).await;
+        let _gone = self.requests.send(Request::KillAll { spare: false }).await;
+    }
+
+    /// Kills everything inside but init and what was started apart.
+    pub async fn kill_left_overs(&self) {
+        // As above.
+        let _gone = self.requests.send(Request::KillAll { spare: true }).await;
     }
 
     async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, InnerError> {
@@ -144,6 +188,8 @@ struct Talk {
     ready: Option<oneshot::Sender<()>>,
     asked: HashMap<Handle, Asked>,
     running: HashMap<Handle, oneshot::Sender<Exit>>,
+    /// Programs that were started apart, and have not ended.
+    apart: HashSet<Handle>,
 }
 
 impl Talk {
@@ -188,16 +234,23 @@ impl Talk {
         self.next += 1;
         let handle = self.next;
         let (message, descriptors, asked) = match request {
-            Request::Spawn { argv, env, cwd, stdio, reply } => {
+            Request::Spawn { argv, env, cwd, stdio, is_apart, reply } => {
+                if is_apart {
+                    self.apart.insert(handle);
+                }
                 let message = ToInit::Spawn { handle, argv, env, cwd: cwd.to_owned() };
                 (message, Vec::from(stdio), Some(Asked::Spawn(reply)))
             }
             Request::Listen { port, reply } => (ToInit::Listen { handle, port }, Vec::new(), Some(Asked::Listen(reply))),
             Request::Signal { handle, signal } => (ToInit::Signal { handle, signal, group: true }, Vec::new(), None),
-            Request::KillAll => (ToInit::KillAll, Vec::new(), None),
+            Request::KillAll { spare } => {
+                let spare = if spare { self.apart.iter().copied().collect() } else { Vec::new() };
+                (ToInit::KillAll { spare }, Vec::new(), None)
+            }
         };
         let body = serde_json::to_vec(&message)?;
         if body.len() > DATAGRAM_MAX {
+            self.apart.remove(&handle);
             if let Some(asked) = asked {
                 asked.fail(InnerError::TooLarge(body.len()));
             }
@@ -230,10 +283,14 @@ impl Talk {
                 }
             }
             FromInit::Failed { handle, error } => match self.asked.remove(&handle) {
-                Some(asked) => asked.fail(InnerError::Failed(error)),
+                Some(asked) => {
+                    self.apart.remove(&handle);
+                    asked.fail(InnerError::Failed(error));
+                }
                 None => tracing::debug!(%error, "init could not do something, ignoring"),
             },
             FromInit::Exited { handle, code, signal } => {
+                self.apart.remove(&handle);
                 if let Some(ended) = self.running.remove(&handle) {
                     // As above.
                     let _gone = ended.send(Exit { code, signal });

@@ -6,6 +6,9 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::time::Instant;
 
+use super::logbook::Logbook;
+use crate::link::shim::LogLevel;
+
 /// Longest part of a line that is logged.
 const LINE_MAX: usize = 1024;
 /// Lines that are logged in one [`WINDOW`]; more are only counted.
@@ -19,6 +22,11 @@ const TAIL_LINE_MAX: usize = 300;
 ///
 /// `source` names who speaks, as a field of the log line.
 pub async fn lines(from: impl AsyncRead + Unpin, source: &'static str) -> String {
+    noted_lines(from, source, None).await
+}
+
+/// As [`lines`], and writes them into a book.
+pub async fn noted_lines(from: impl AsyncRead + Unpin, source: &'static str, book: Option<Logbook>) -> String {
     let mut from = BufReader::with_capacity(8 << 10, from);
     let mut tail = VecDeque::new();
     let mut rate = Rate::new(Instant::now());
@@ -28,6 +36,9 @@ pub async fn lines(from: impl AsyncRead + Unpin, source: &'static str) -> String
         let text = text.trim_end();
         if text.is_empty() {
             continue;
+        }
+        if let Some(book) = &book {
+            book.add(LogLevel::Stderr, text);
         }
         match rate.admit(Instant::now()) {
             Some(0) => tracing::info!(source, "{}", escaped(text)),

@@ -1,4 +1,5 @@
-//! What a shim leaves in the sandbox's `spool` folder for the next one on the same folder.
+//! What a shim leaves in the sandbox's `spool` folder for the next one on the same folder, beside
+//! the events ([`spool`](super::spool)).
 //!
 //! The folder is outside of what the sandbox sees.
 
@@ -21,6 +22,11 @@ impl Memory {
     /// Uses the `spool` folder in the sandbox's.
     pub fn new(state: &Path) -> Self {
         Self { folder: state.join("spool") }
+    }
+
+    /// The folder itself.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Whether the workspace is unpacked.
@@ -59,8 +65,10 @@ impl Memory {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         match fs::remove_file(self.folder.join(name)) {
+            // After a power cut, too: what comes next relies on it.
+            Ok(()) => File::open(&self.folder)?.sync_all(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
+            Err(error) => Err(error),
         }
     }
 }

@@ -14,29 +14,40 @@
 //!              │  ▲── process::read  ◀── stdout ──┤ runtime
 //!              │  └── log::lines     ◀── stderr ──┤
 //!              └───── process::write ──▶ stdin ───┤
-//!                     gateway ◀── loopback port ──┘ ──▶ model API
+//!                     gateway ◀── loopback port ──┤ ──▶ model API
+//!              ▲────── egress ◀── loopback port ──┘ ──▶ what the policy allows
 //! ```
 //!
 //! One thread, one owner: the driver owns all state; the other tasks carry bytes and tell it what
-//! came, through bounded channels. When the daemon does not read, events stay in the spool; when
-//! the spool is full, the driver stops taking lines, `process::read` stops reading, and the
-//! runtime waits on its pipe. Nothing is dropped on the way.
+//! came, through bounded channels. When the daemon does not read, events stay in the spool, which is
+//! on disk and outlives the shim; when it is full, the driver stops taking lines, `process::read`
+//! stops reading, and the runtime waits on its pipe. Nothing is dropped on the way.
 //!
 //! Secrets (the model API's key, the session's environment) come over the daemon's socket, live in
-//! memory only, and are never printed. The process is not dumpable and leaves no core.
+//! memory only, and are never printed. The process is not dumpable, leaves no core, can gain no rights, and
+//! is under a filter of system calls itself (`seccomp`).
 
 mod args;
+mod bill;
 mod bwrap;
+mod confined;
 mod connection;
 mod driver;
+mod egress;
 mod env;
 mod gateway;
 mod inner;
 mod link;
 mod log;
+mod logbook;
 mod memory;
+mod oom;
+mod pack;
 mod process;
+mod resolve;
 mod room;
+mod run;
+mod seccomp;
 mod spool;
 mod turns;
 mod unpack;
@@ -51,6 +62,8 @@ use tokio::net::UnixListener;
 
 pub use self::args::{Args, ArgsError};
 use self::driver::Driver;
+use self::oom::OomScore;
+use self::seccomp::SeccompError;
 use crate::wire::VERSION;
 
 /// Why a shim ended.
@@ -70,6 +83,9 @@ pub enum ShimError {
         /// Why it failed.
         source: io::Error,
     },
+    /// What the shim and bubblewrap may do can not be limited.
+    #[error("confine itself")]
+    Seccomp(#[from] SeccompError),
     /// Standard input is not what the launcher gives.
     #[error("standard input is not a listening Unix socket")]
     Socket,
@@ -83,23 +99,38 @@ impl ShimError {
 
 /// Runs the shim with its arguments (without its name), to its end.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), ShimError> {
+    // While the file can be opened: that of a process which is not dumpable is root's.
+    let oom = OomScore::open().map_err(ShimError::sys("open /proc/self/oom_score_adj"))?;
     // Before any secret comes: other processes of the same user can not read its memory, and a
     // crash leaves none behind.
     nix::sys::prctl::set_dumpable(false).map_err(ShimError::sys("prctl(PR_SET_DUMPABLE)"))?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(ShimError::sys("setrlimit(RLIMIT_CORE)"))?;
     let args = Args::parse(args)?;
     crate::telemetry::log::init("ash-shim")?;
+    confine()?;
     let listener = listener()?;
     // Bubblewrap dies with the thread that started it, so that has to be the main one.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(ShimError::sys("start the event loop"))?.block_on(async {
         let listener = UnixListener::from_std(listener).map_err(ShimError::sys("listen"))?;
         tracing::info!(sandbox_id = %args.sandbox, version = VERSION, "shim started");
-        let driver = Driver::new(args, listener).map_err(ShimError::sys("handle signals"))?;
+        let driver = Driver::new(args, oom, listener).map_err(ShimError::sys("handle signals"))?;
         driver.run().await;
         tracing::info!("shim ended");
         Ok(())
     })
+}
+
+/// Puts the shim itself under a filter. A kernel that has none gets no sandbox either, unless it was
+/// accepted without, and that is told where it is opened.
+fn confine() -> Result<(), SeccompError> {
+    match seccomp::confine_self() {
+        Err(error) if error.is_missing() => {
+            tracing::warn!(error = %crate::report::chain(&error), "this kernel has no filters for system calls, going on without");
+            Ok(())
+        }
+        other => other,
+    }
 }
 
 /// The socket that the launcher passed as standard input, whose place is then taken by `/dev/null`.

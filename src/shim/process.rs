@@ -26,6 +26,7 @@ use tokio::task::JoinHandle;
 
 use super::inner::{Child, Exit, Inner, InnerError};
 use super::log;
+use super::logbook::Logbook;
 use crate::link::inner::Handle;
 use crate::link::shim::WORKSPACE_INSIDE;
 use crate::runtime::{LINE_MAX, Launch, ProcessEnd};
@@ -35,7 +36,7 @@ use crate::runtime::{LINE_MAX, Launch, ProcessEnd};
 const WRITES: usize = 256;
 /// Silence after the end of the process, after which what still holds its output is not waited for.
 const DRAIN: Duration = Duration::from_secs(1);
-/// How long a process may live on without its output.
+/// How long a process may live on without its output, or without the input it was written to.
 const LINGER: Duration = Duration::from_secs(5);
 /// How long its last words on standard error are waited for.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -59,8 +60,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a runtime. `env` is all of its environment.
-    pub async fn start(inner: &Inner, launch: Launch, env: Vec<(String, String)>) -> Result<Self, String> {
+    /// Starts a runtime. `env` is all of its environment; `book` takes what it says on standard error.
+    pub async fn start(inner: &Inner, launch: Launch, env: Vec<(String, String)>, book: Logbook) -> Result<Self, String> {
         let pipes = pipes().map_err(|error| format!("make pipes: {error}"))?;
         let (stdin, stdout, stderr, theirs) = pipes;
         let child = inner.spawn(launch.argv, env, WORKSPACE_INSIDE, theirs).await.map_err(|error| match error {
@@ -70,11 +71,12 @@ impl Process {
         let handle = child.handle;
         let (input, writes) = mpsc::channel(WRITES);
         let (lines, output) = mpsc::channel(1);
+        let (failed, deaf) = oneshot::channel();
         // A fresh channel has room.
         let _first = input.try_send(launch.opening);
-        tokio::spawn(write(stdin, writes));
-        let stderr = tokio::spawn(log::lines(stderr, "runtime"));
-        tokio::spawn(read(stdout, stderr, child, inner.clone(), lines));
+        tokio::spawn(write(stdin, writes, failed));
+        let stderr = tokio::spawn(log::noted_lines(stderr, "runtime", Some(book)));
+        tokio::spawn(read(stdout, deaf, stderr, child, inner.clone(), lines));
         Ok(Self { handle, input: Some(input), output })
     }
 
@@ -119,19 +121,27 @@ fn pipes() -> io::Result<Pipes> {
     Ok((ours.0, ours.1, ours.2, [stdin.into(), stdout.into(), stderr.into()]))
 }
 
-async fn write(mut stdin: UnixStream, mut writes: mpsc::Receiver<Vec<u8>>) {
+async fn write(mut stdin: UnixStream, mut writes: mpsc::Receiver<Vec<u8>>, failed: oneshot::Sender<()>) {
     while let Some(bytes) = writes.recv().await {
         if stdin.write_all(&bytes).await.is_err() {
-            // It closed its input or ended; the reader tells which.
+            // It closed its input or ended; the reader tells which, if it still listens.
+            let _ = failed.send(());
             return;
         }
     }
 }
 
-async fn read(stdout: UnixStream, stderr: JoinHandle<String>, child: Child, inner: Inner, lines: mpsc::Sender<FromProcess>) {
+async fn read(
+    stdout: UnixStream,
+    deaf: oneshot::Receiver<()>,
+    stderr: JoinHandle<String>,
+    child: Child,
+    inner: Inner,
+    lines: mpsc::Sender<FromProcess>,
+) {
     let Child { handle, mut exit } = child;
     let mut end = None;
-    let reason = read_lines(stdout, &mut exit, &mut end, &lines).await.err();
+    let reason = read_lines(stdout, deaf, &mut exit, &mut end, &lines).await.err();
     let exit = match end {
         Some(exit) => exit,
         None => {
@@ -151,15 +161,25 @@ async fn read(stdout: UnixStream, stderr: JoinHandle<String>, child: Child, inne
     let _gone = lines.send(FromProcess::Ended(ProcessEnd { code, signal, reason, stderr })).await;
 }
 
-/// Hands over lines until the end of the output. `Err` says what is wrong with it.
+/// Hands over lines until the end of the output. `Err` says what is wrong with it, or with the
+/// process: one that closed its input and lives on would never answer what is written to it.
 async fn read_lines(
     stdout: UnixStream,
+    deaf: oneshot::Receiver<()>,
     exit: &mut oneshot::Receiver<Exit>,
     end: &mut Option<Option<Exit>>,
     lines: &mpsc::Sender<FromProcess>,
 ) -> Result<(), String> {
     let mut stdout = BufReader::with_capacity(64 << 10, stdout);
     let mut line = Vec::new();
+    let deaf = async {
+        // A writer that ended in good order says nothing.
+        match deaf.await {
+            Ok(()) => tokio::time::sleep(LINGER).await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::pin!(deaf);
     loop {
         let chunk = tokio::select! {
             biased;
@@ -169,6 +189,7 @@ async fn read_lines(
                 continue;
             }
             () = tokio::time::sleep(DRAIN), if end.is_some() => return Ok(()),
+            () = &mut deaf, if end.is_none() => return Err("runtime closed its input".to_owned()),
         };
         if chunk.is_empty() {
             // A last line without an end was cut off.

@@ -33,8 +33,10 @@ pub struct Current {
 pub enum Given {
     /// It waits.
     Waits,
-    /// It was seen before.
+    /// It was seen before, and is not over.
     Seen,
+    /// It was seen before, and is over.
+    Over,
     /// Too many wait.
     TooMany,
 }
@@ -43,7 +45,9 @@ impl Turns {
     /// Takes a turn.
     pub fn give(&mut self, turn: Turn) -> Given {
         if !self.seen.insert(turn.id) {
-            return Given::Seen;
+            let is_current = self.current.as_ref().is_some_and(|current| current.turn.id == turn.id);
+            let is_open = is_current || self.waiting.iter().any(|waiting| waiting.id == turn.id);
+            return if is_open { Given::Seen } else { Given::Over };
         }
         self.order.push_back(turn.id);
         if self.order.len() > SEEN_MAX
@@ -121,7 +125,9 @@ mod tests {
         turns.over(a.id);
         assert!(turns.cancel(b.id) && !turns.cancel(b.id));
         assert_eq!(turns.current().map(|current| current.turn.id), Some(c.id));
-        assert_eq!(turns.give(a), Given::Seen, "also when it is over");
+        assert_eq!(turns.give(c), Given::Seen);
+        assert_eq!(turns.give(a), Given::Over, "it does not run again");
+        assert_eq!(turns.give(b), Given::Over, "nor does one that was taken away");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Unpacks an archive into the workspace, inside, with the sandbox's rights.
+//! Unpacks an archive into the workspace, or a snapshot into that and HOME, inside, with the
+//! sandbox's rights.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -7,10 +8,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 
-use super::bwrap::INIT_INSIDE;
 use super::inner::{Inner, InnerError};
 use super::log;
-use crate::link::shim::WORKSPACE_INSIDE;
 
 /// Why the workspace was not unpacked.
 #[derive(Debug, thiserror::Error)]
@@ -18,8 +17,11 @@ pub enum UnpackError {
     /// A system call failed.
     #[error("make pipes")]
     Pipes(#[source] io::Error),
+    /// That the workspace is incomplete can not be remembered.
+    #[error("write to the spool folder")]
+    Mark(#[source] io::Error),
     /// The program that unpacks could not be started or is gone.
-    #[error("start ash-init unpack")]
+    #[error("start ash-init")]
     Inner(#[from] InnerError),
     /// The archive ended before its end.
     #[error("the archive was cut off")]
@@ -29,10 +31,9 @@ pub enum UnpackError {
     Failed(String),
 }
 
-/// Feeds the chunks to `ash-init unpack`; an empty chunk ends the archive.
-pub async fn unpack(inner: &Inner, mut chunks: mpsc::Receiver<Vec<u8>>) -> Result<(), UnpackError> {
+/// Feeds the chunks to a command of `ash-init`; an empty chunk ends the archive.
+pub async fn unpack(inner: &Inner, argv: Vec<String>, mut chunks: mpsc::Receiver<Vec<u8>>) -> Result<(), UnpackError> {
     let (mut stdin, stderr, stdio) = pipes().map_err(UnpackError::Pipes)?;
-    let argv = [INIT_INSIDE, "unpack", WORKSPACE_INSIDE].map(str::to_owned).into();
     let child = inner.spawn(argv, Vec::new(), "/", stdio).await?;
     let said = tokio::spawn(log::lines(stderr, "unpack"));
     loop {

@@ -33,6 +33,9 @@ fn session() -> SessionRow {
         tail: 0,
         created_at: now(),
         last_active_at: now(),
+        granted: Vec::new(),
+        sandbox_boot: None,
+        heard: None,
     }
 }
 
@@ -46,7 +49,13 @@ fn queue(turn: TurnId) -> Advance {
             event(Kind::TurnQueued, Some(turn), "{}"),
             event(Kind::TurnStarted, Some(turn), r#"{"kind":"user","content":"hi"}"#),
         ],
-        queued: vec![NewTurn { id: turn, content: "\"hi\"".to_owned(), options: TurnOptions::default() }],
+        queued: vec![NewTurn {
+            id: turn,
+            content: "\"hi\"".to_owned(),
+            options: TurnOptions::default(),
+            key: None,
+            jumps: false,
+        }],
         ..Advance::default()
     }
 }
@@ -86,6 +95,12 @@ async fn a_turn_goes_from_queued_to_over_with_its_events() {
         "the first end counts"
     );
     assert!(store.open_turns(made.id).await.expect("reads").is_empty());
+
+    let late = vec![event(Kind::Text, Some(turn), "{}"), event(Kind::Text, None, "{}")];
+    let batch = ShimBatch { incarnation: Uuid::now_v7(), first: 1, events: late };
+    store.advance(made.id, Advance { shim: Some(batch), ..Advance::default() }).await.expect("stores");
+    let after = store.events(made.id, 3, 10, EventFilter::default()).await.expect("reads");
+    assert_eq!(after.iter().map(|event| event.turn).collect::<Vec<_>>(), [None, None], "the end of a turn is its last event");
 }
 
 #[tokio::test]
@@ -127,10 +142,12 @@ async fn messages_are_counted_and_partials_are_none() {
         event(Kind::Message, Some(turn), r#"{"type":"result"}"#),
     ]);
     store.advance(made.id, change).await.expect("stores");
-    let messages = store.messages(made.id, 0, 10).await.expect("reads");
+    let messages = store.messages(made.id, 0, 10, usize::MAX).await.expect("reads");
     let found: Vec<_> = messages.iter().map(|m| (m.sequence, m.role.as_str())).collect();
     assert_eq!(found, [(1, "user"), (2, "assistant"), (3, "assistant")]);
-    assert_eq!(store.messages(made.id, 1, 1).await.expect("reads")[0].sequence, 2, "strictly after, at most the limit");
+    let after = store.messages(made.id, 1, 1, usize::MAX).await.expect("reads");
+    assert_eq!(after[0].sequence, 2, "strictly after, at most the limit");
+    assert_eq!(store.messages(made.id, 0, 10, 1).await.expect("reads").len(), 1, "bounded by bytes, but one always comes");
 }
 
 #[tokio::test]
@@ -143,12 +160,32 @@ async fn events_are_filtered_by_turn_and_kind() {
         store.advance(made.id, queue(turn)).await.expect("stores");
         store.advance(made.id, Advance { events: vec![end(turn, "completed")], ..Advance::default() }).await.expect("stores");
     }
-    let of = |turn, kinds| EventFilter { turn, kinds };
+    let of = |turn, kinds| EventFilter { turn, kinds, bytes: None };
     let read =
         async |filter| store.events(made.id, 0, 100, filter).await.expect("reads").iter().map(|e| e.id).collect::<Vec<_>>();
     assert_eq!(read(of(Some(b), Vec::new())).await, [4, 5, 6]);
     assert_eq!(read(of(None, vec![Kind::TurnEnded])).await, [3, 6]);
     assert_eq!(read(of(Some(a), vec![Kind::TurnEnded, Kind::Error])).await, [3]);
+}
+
+#[tokio::test]
+async fn events_are_bounded_by_bytes_but_one_always_comes() {
+    let (_folder, store) = sqlite();
+    let made = session();
+    store.create_session(made.clone()).await.expect("stores");
+    let sized = |bytes: usize| event(Kind::Text, None, &format!("{{\"text\":\"{}\"}}", "x".repeat(bytes - 11)));
+    let events = [40, 40, 300, 40].map(sized).to_vec();
+    store.advance(made.id, Advance { events, ..Advance::default() }).await.expect("stores");
+    let read = async |after, limit, bytes| {
+        let filter = EventFilter { bytes, ..EventFilter::default() };
+        store.events(made.id, after, limit, filter).await.expect("reads").iter().map(|e| e.id).collect::<Vec<_>>()
+    };
+    assert_eq!(read(0, 100, Some(100)).await, [1, 2]);
+    assert_eq!(read(0, 100, Some(80)).await, [1, 2], "the bound itself is allowed");
+    assert_eq!(read(2, 100, Some(100)).await, [3], "larger than the bound, and not left out");
+    assert_eq!(read(3, 100, Some(100)).await, [4]);
+    assert_eq!(read(0, 1, Some(100)).await, [1]);
+    assert_eq!(read(0, 100, None).await, [1, 2, 3, 4]);
 }
 
 #[tokio::test]
@@ -183,8 +220,70 @@ async fn agents_count_deploys_and_keep_their_environment() {
 
     assert!(store.version_in_use("sha256:2").await.expect("reads"));
     assert!(!store.version_in_use("sha256:1").await.expect("reads"));
+    store.create_session(SessionRow { status: Status::Ended, digest: "sha256:1".to_owned(), ..session() }).await.expect("stores");
+    assert!(store.version_in_use("sha256:1").await.expect("reads"), "one that has ended can be forked");
+    let uses = store.uses().await.expect("reads");
+    let mut deployed: Vec<_> = uses.deploys.iter().map(|deploy| deploy.digest.as_str()).collect();
+    deployed.sort_unstable();
+    assert_eq!((uses.current, deployed), (vec!["sha256:2".to_owned()], vec!["sha256:1", "sha256:2"]));
     store.delete_agent("default", "hello").await.expect("deletes");
     assert!(matches!(store.delete_agent("default", "hello").await, Err(StoreError::NotFound(_))));
+}
+
+#[tokio::test]
+async fn a_session_is_removed_in_steps_and_found_by_nobody_meanwhile() {
+    let (_folder, store) = sqlite();
+    let (kept, gone) = (session(), session());
+    for row in [&kept, &gone] {
+        store.create_session(row.clone()).await.expect("stores");
+        for _ in 0..3 {
+            let turn = TurnId::new();
+            store.advance(row.id, queue(turn)).await.expect("stores");
+            store.advance(row.id, Advance { events: vec![end(turn, "completed")], ..Advance::default() }).await.expect("stores");
+        }
+    }
+    assert!(matches!(store.disown_session(gone.id).await, Err(StoreError::NotFound(_))), "it has not ended");
+    store.advance(gone.id, Advance { status: Some(Status::Ended), ..Advance::default() }).await.expect("stores");
+    store.disown_session(gone.id).await.expect("disowns");
+    assert!(matches!(store.get_session("default", gone.id).await, Err(StoreError::NotFound(_))));
+    assert!(store.find_session_of(gone.sandbox).await.expect("reads").is_none());
+    let child = SessionRow { status: Status::Paused, parent: Some(gone.id), ..session() };
+    assert!(matches!(store.fork_session(child, gone.id, 5).await, Err(StoreError::NotFound(_))), "of a half log");
+    assert!(store.uses().await.expect("reads").sessions.iter().any(|one| one.id == gone.id && one.is_disowned));
+
+    let mut steps = 1;
+    while store.remove_session(gone.id, 2, u64::MAX).await.expect("removes") {
+        steps += 1;
+    }
+    assert!(steps > 3, "{steps}");
+    assert!(!store.knows_session(gone.id).await.expect("reads"));
+    assert!(store.events(gone.id, 0, 100, EventFilter::default()).await.expect("reads").is_empty());
+    assert!(store.messages(gone.id, 0, 100, usize::MAX).await.expect("reads").is_empty());
+    assert_eq!(store.get_session("default", kept.id).await.expect("found").tail, 9);
+    assert_eq!(store.events(kept.id, 0, 100, EventFilter::default()).await.expect("reads").len(), 9);
+    assert!(
+        matches!(store.remove_session(kept.id, 100, u64::MAX).await, Err(StoreError::NotFound(_))),
+        "one with an owner stays"
+    );
+    assert_eq!(store.events(kept.id, 0, 100, EventFilter::default()).await.expect("reads").len(), 9);
+}
+
+#[tokio::test]
+async fn a_session_with_large_events_is_removed_by_their_bytes_one_at_a_time_if_need_be() {
+    let (_folder, store) = sqlite();
+    let gone = session();
+    store.create_session(gone.clone()).await.expect("stores");
+    // With umlauts, which have more bytes than letters.
+    let large = |letters: usize| NewEvent { at: now(), turn: None, kind: Kind::Lifecycle, data: "ö".repeat(letters) };
+    let events = [10, 10, 500, 10, 10, 500, 500, 10].map(large).to_vec();
+    store.advance(gone.id, Advance { events, status: Some(Status::Ended), ..Advance::default() }).await.expect("stores");
+    store.disown_session(gone.id).await.expect("disowns");
+    let mut left = vec![8];
+    while store.remove_session(gone.id, 100, 60).await.expect("removes") {
+        left.push(store.events(gone.id, 0, 100, EventFilter::default()).await.expect("reads").len());
+    }
+    assert_eq!(left, [8, 6, 5, 3, 2, 1], "20 bytes each fit in twos and threes, and 1000 go alone");
+    assert!(!store.knows_session(gone.id).await.expect("reads"));
 }
 
 #[tokio::test]
@@ -260,4 +359,167 @@ async fn a_turn_ends_once_and_only_in_its_session() {
     assert_eq!(store.get_turn(mine.id, turn).await.expect("found").state, TurnState::Interrupted);
     let again = Advance { events: vec![event(Kind::TurnStarted, Some(turn), r#"{"kind":"runtime"}"#)], ..Advance::default() };
     assert!(matches!(store.advance(mine.id, again).await, Err(StoreError::Conflict(_))), "trying again would not help");
+}
+
+#[tokio::test]
+async fn a_turn_is_found_by_its_key_and_shows_its_bill() {
+    let (_folder, store) = sqlite();
+    let made = session();
+    store.create_session(made.clone()).await.expect("stores");
+    let turn = TurnId::new();
+    let mut change = queue(turn);
+    let key = TurnKey { key: "k-1".to_owned(), message: [7; 32] };
+    change.queued[0].key = Some(key.clone());
+    store.advance(made.id, change).await.expect("stores");
+    let found = store.find_turn(made.id, "k-1".to_owned()).await.expect("reads").expect("found");
+    assert_eq!((found.id, found.message_hash, found.usage), (turn, Some(vec![7; 32]), None));
+    assert!(store.find_turn(made.id, "k-2".to_owned()).await.expect("reads").is_none());
+    assert!(store.find_turn(SessionId::new(), "k-1".to_owned()).await.expect("reads").is_none(), "keys belong to a session");
+    let mut again = queue(TurnId::new());
+    again.queued[0].key = Some(key);
+    assert!(matches!(store.advance(made.id, again).await, Err(StoreError::Conflict(_))));
+
+    let bill = r#"{"wallMs":5,"cpuMs":null,"toolCalls":1,"models":{"m":{"inputTokens":3}}}"#;
+    let data = format!(r#"{{"turnId":"{turn}","state":"completed","usage":{bill}}}"#);
+    let events = vec![event(Kind::TurnEnded, Some(turn), &data)];
+    store.advance(made.id, Advance { events, ..Advance::default() }).await.expect("stores");
+    let usage = store.get_turn(made.id, turn).await.expect("reads").usage.expect("a bill");
+    assert_eq!((usage.wall_ms, usage.cpu_ms, usage.models["m"].input_tokens), (5, None, 3));
+    let filter = TurnFilter { after: 0, state: Some(TurnState::Completed), limit: 10 };
+    assert_eq!(store.turns(made.id, filter.clone()).await.expect("reads").len(), 1);
+    let filter = TurnFilter { after: 1, ..filter };
+    assert!(store.turns(made.id, filter).await.expect("reads").is_empty(), "after its first event");
+}
+
+#[tokio::test]
+async fn a_request_for_permission_is_resolved_once() {
+    let (_folder, store) = sqlite();
+    let made = session();
+    store.create_session(made.clone()).await.expect("stores");
+    let (turn, id) = (TurnId::new(), PermissionId::new());
+    store.advance(made.id, queue(turn)).await.expect("stores");
+    let resolved =
+        |by: &str| event(Kind::PermissionResolved, Some(turn), &format!(r#"{{"id":"{id}","behavior":"deny","by":"{by}"}}"#));
+    let events = vec![event(Kind::PermissionRequest, Some(turn), &format!(r#"{{"id":"{id}","toolName":"Bash"}}"#))];
+    store.advance(made.id, Advance { events, ..Advance::default() }).await.expect("stores");
+    let filter = PermissionFilter { after: 0, pending: true, limit: 10, bytes: None };
+    let pending = store.permissions(made.id, filter.clone()).await.expect("reads");
+    assert_eq!(pending.iter().map(|row| (row.id, row.event, row.turn)).collect::<Vec<_>>(), [(id, 3, Some(turn))]);
+    let events = vec![resolved("timeout"), resolved("caller")];
+    let advanced = store.advance(made.id, Advance { events, ..Advance::default() }).await.expect("stores");
+    assert_eq!(advanced.tail, 4, "the second comes too late");
+    assert!(store.permissions(made.id, filter).await.expect("reads").is_empty());
+    let row = store.get_permission(made.id, id).await.expect("reads");
+    assert!(row.resolved.is_some_and(|resolved| resolved.contains("timeout")));
+    assert!(matches!(store.get_permission(SessionId::new(), id).await, Err(StoreError::NotFound(_))));
+}
+
+#[tokio::test]
+async fn deltas_of_turns_that_are_over_go_and_ids_stay() {
+    let (_folder, store) = sqlite();
+    let made = session();
+    store.create_session(made.clone()).await.expect("stores");
+    let (over, runs) = (TurnId::new(), TurnId::new());
+    for turn in [over, runs] {
+        let mut change = queue(turn);
+        change.events.extend((0..10).map(|_| event(Kind::TextDelta, Some(turn), r#"{"delta":"x"}"#)));
+        change.events.push(event(Kind::Text, Some(turn), r#"{"text":"xxxxxxxxxx"}"#));
+        store.advance(made.id, change).await.expect("stores");
+    }
+    store.advance(made.id, Advance { events: vec![end(over, "completed")], ..Advance::default() }).await.expect("stores");
+    let later = Timestamp(now().millis() + 1000);
+    assert_eq!(store.compact(Timestamp(0), 100).await.expect("works"), (0, false), "it is not over for long enough");
+    assert_eq!(store.compact(later, 4).await.expect("works"), (4, true));
+    assert_eq!(store.compact(later, 100).await.expect("works"), (6, false));
+    assert_eq!(store.compact(later, 100).await.expect("works"), (0, false));
+    let left = store.events(made.id, 5, 100, EventFilter::default()).await.expect("reads");
+    let of_over: Vec<_> = left.iter().filter(|event| event.turn == Some(over)).map(|event| event.id).collect();
+    assert_eq!(of_over, [13, 27], "a cursor within the deltas goes on behind them");
+    assert_eq!(left.iter().filter(|event| event.kind.is_partial()).count(), 10, "the turn that runs keeps its own");
+}
+
+#[tokio::test]
+async fn a_look_for_deltas_is_bounded_also_where_turns_have_none() {
+    let (_folder, store) = sqlite();
+    let made = session();
+    store.create_session(made.clone()).await.expect("stores");
+    for _ in 0..20 {
+        let turn = TurnId::new();
+        let mut change = queue(turn);
+        change.events.push(end(turn, "completed"));
+        store.advance(made.id, change).await.expect("stores");
+    }
+    let later = Timestamp(now().millis() + 1000);
+    assert_eq!(store.compact(later, 100).await.expect("works"), (0, true), "others may write in between");
+    assert_eq!(store.compact(later, 1000).await.expect("works"), (0, false));
+}
+
+#[tokio::test]
+async fn what_is_known_of_the_sandbox_reads_back() {
+    let (_folder, store) = sqlite();
+    let made = session();
+    store.create_session(made.clone()).await.expect("stores");
+    let incarnation = Uuid::now_v7();
+    let shim = Some(ShimBatch { incarnation, first: 1, events: vec![event(Kind::Lifecycle, None, "{}")] });
+    let change = Advance {
+        shim,
+        granted: Some(vec!["Bash(ls)".to_owned()]),
+        sandbox: Some(Some("boot".to_owned())),
+        ..Advance::default()
+    };
+    store.advance(made.id, change).await.expect("stores");
+    let row = store.get_session("default", made.id).await.expect("reads");
+    assert_eq!(
+        (row.heard, row.granted, row.sandbox_boot.as_deref()),
+        (Some((incarnation, 1)), vec!["Bash(ls)".to_owned()], Some("boot"))
+    );
+    store.advance(made.id, Advance { sandbox: Some(None), ..Advance::default() }).await.expect("stores");
+    assert_eq!(store.get_session("default", made.id).await.expect("reads").sandbox_boot, None);
+}
+
+#[tokio::test]
+async fn events_that_are_gone_can_be_passed_over() {
+    let (_folder, store) = sqlite();
+    let made = session();
+    store.create_session(made.clone()).await.expect("stores");
+    let incarnation = Uuid::now_v7();
+    let batch = |first| Some(ShimBatch { incarnation, first, events: vec![event(Kind::Text, None, r#"{"text":"a"}"#)] });
+    store.advance(made.id, Advance { shim: batch(1), ..Advance::default() }).await.expect("stores");
+    let skip = |through| Advance { skipped: Some((incarnation, through)), ..Advance::default() };
+    store.advance(made.id, skip(4)).await.expect("stores");
+    store.advance(made.id, skip(3)).await.expect("goes no step back");
+    assert_eq!(store.get_session("default", made.id).await.expect("reads").heard, Some((incarnation, 4)));
+    let tail = store.advance(made.id, Advance { shim: batch(5), ..Advance::default() }).await.expect("goes on").tail;
+    assert_eq!(tail, 2, "ids of the log have no gap");
+}
+
+#[tokio::test]
+async fn a_database_knows_its_name_and_who_is_missing() {
+    let (folder, store) = sqlite();
+    let first = store.census().await.expect("reads");
+    assert_eq!(first.sessions, 0);
+    let made = session();
+    store.create_session(made.clone()).await.expect("stores");
+    let strange = SessionId::new();
+    assert_eq!(store.missing_sessions(vec![made.id, strange]).await.expect("reads"), [strange]);
+    drop(store);
+    let again = Sqlite::open(&folder.path().join("ash.db")).expect("opens").census().await.expect("reads");
+    assert_eq!(again, Census { sessions: 1, ..first.clone() });
+    let (_folder, other) = sqlite();
+    assert_ne!(other.census().await.expect("reads").identity, first.identity);
+}
+
+#[tokio::test]
+async fn a_file_that_is_deleted_or_replaced_is_noticed() {
+    let (folder, store) = sqlite();
+    let (path, away) = (folder.path().join("ash.db"), folder.path().join("away"));
+    store.check().await.expect("works");
+    std::fs::rename(&path, &away).expect("moves");
+    let deleted = store.check().await.expect_err("is gone").to_string();
+    assert!(deleted.contains("ash.db was deleted while it is open"), "{deleted}");
+    std::fs::write(&path, "").expect("writes");
+    let replaced = store.misplaced().expect("is another");
+    assert!(replaced.contains("was replaced by another file"), "{replaced}");
+    std::fs::rename(&away, &path).expect("moves");
+    store.check().await.expect("is back");
 }

@@ -15,12 +15,17 @@ use std::pin::Pin;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-pub use row::{AgentRow, EventRow, KeyRow, MessageRow, NewEvent, Page, SessionFilter, SessionRow, TurnRow, TurnState};
+pub use row::{
+    AgentRow, CredentialRow, DeployRow, EventRow, KeyRow, MessageRow, NewEvent, Page, PermissionFilter, PermissionRow,
+    SessionFilter, SessionRow, SessionUse, TurnFilter, TurnRow, TurnState, Uses,
+};
 
+use crate::crypt::master::Sealed;
 use crate::wire::event::Kind;
 use crate::wire::message::TurnOptions;
 use crate::wire::session::{SessionConfig, Status};
-use crate::wire::{KeyId, SessionId, Timestamp, TurnId};
+use crate::wire::usage::ModelUsage;
+use crate::wire::{CredentialId, KeyId, PermissionId, SandboxId, SessionId, Timestamp, TurnId};
 
 /// A future that a trait object returns.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -45,8 +50,9 @@ pub enum StoreError {
 /// A change of one session, stored in one transaction: what happened, and the state it implies.
 ///
 /// The kinds of event say what they imply: `TurnQueued`, `TurnStarted` and `TurnEnded` move their
-/// turn, messages are counted.
-#[derive(Debug, Default)]
+/// turn, messages are counted, requests for permission are listed. An event that ends what is over
+/// already (`TurnEnded`, `PermissionResolved`) is left out.
+#[derive(Debug, Clone, Default)]
 pub struct Advance {
     /// Events from its shim; they come before [`Self::events`].
     pub shim: Option<ShimBatch>,
@@ -60,11 +66,18 @@ pub struct Advance {
     pub conversed: bool,
     /// The session's new model and configuration.
     pub settings: Option<(Option<String>, SessionConfig)>,
+    /// All rules that are granted for the session from here on.
+    pub granted: Option<Vec<String>>,
+    /// Its sandbox came up in this boot of the host, or (`None`) has ended.
+    pub sandbox: Option<Option<String>>,
+    /// Events of this life of a shim up to this number are taken for stored, though they are not:
+    /// the shim has them no more, as another state of the database had acknowledged them.
+    pub skipped: Option<(Uuid, i64)>,
 }
 
 /// Events of a shim, which delivers at least once and numbers without gaps: those that were stored
 /// before are left out.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ShimBatch {
     /// The shim's life.
     pub incarnation: Uuid,
@@ -83,6 +96,28 @@ pub struct NewTurn {
     pub content: String,
     /// Its options.
     pub options: TurnOptions,
+    /// By what a second try of the same message is known.
+    pub key: Option<TurnKey>,
+    /// Whether it goes before all that wait.
+    pub jumps: bool,
+}
+
+/// By what a second try of the same message is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TurnKey {
+    /// The caller's `Idempotency-Key`.
+    pub key: String,
+    /// SHA-256 of the message.
+    pub message: [u8; 32],
+}
+
+/// What a database is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Census {
+    /// Its name, given when it was made: the same in all copies and later states of it.
+    pub identity: String,
+    /// Sessions in it, those that are over too.
+    pub sessions: i64,
 }
 
 /// What an [`Advance`] did.
@@ -101,6 +136,9 @@ pub struct EventFilter {
     pub turn: Option<TurnId>,
     /// Of these kinds only; empty: of all.
     pub kinds: Vec<Kind>,
+    /// No more at a time than have this many bytes of data together, but one at least; `None`: as
+    /// many as the number allows.
+    pub bytes: Option<usize>,
 }
 
 /// The database.
@@ -132,11 +170,15 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Forgets an agent. Its sessions stay, and can be read.
     fn delete_agent<'a>(&'a self, tenant: &'a str, name: &'a str) -> Pending<'a, ()>;
 
-    /// Whether any agent or session needs this version's files.
+    /// Whether an agent is at this version, or a session of any status is of it.
     fn version_in_use<'a>(&'a self, digest: &'a str) -> Pending<'a, bool>;
 
     /// Makes a session.
     fn create_session(&self, session: SessionRow) -> Pending<'_, ()>;
+
+    /// Makes a session whose log begins with that of another one up to an event: its events without
+    /// deltas and without turns, and its messages.
+    fn fork_session(&self, child: SessionRow, parent: SessionId, event: i64) -> Pending<'_, ()>;
 
     /// Removes a session that never came to be, with all that belongs to it.
     fn forget_session(&self, id: SessionId) -> Pending<'_, ()>;
@@ -150,20 +192,62 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// The sessions of all tenants that are not over.
     fn living_sessions(&self) -> Pending<'_, Vec<SessionRow>>;
 
+    /// The session of any tenant whose sandbox this is or was.
+    fn find_session_of(&self, sandbox: SandboxId) -> Pending<'_, Option<SessionRow>>;
+
+    /// What sessions and agents need, for all tenants.
+    fn uses(&self) -> Pending<'_, Uses>;
+
+    /// Whether there is a row of this session, whoever's.
+    fn knows_session(&self, id: SessionId) -> Pending<'_, bool>;
+
+    /// Takes a session that has ended away from its tenant, so that nobody finds it any more. Its
+    /// removal is to follow. [`StoreError::NotFound`] if it has not ended.
+    fn disown_session(&self, id: SessionId) -> Pending<'_, ()>;
+
+    /// Removes at most `limit` rows of a session that was disowned, with at most so many `bytes` of
+    /// messages and events, which one row alone may exceed; and the session with the last of them. Says
+    /// whether there are more.
+    fn remove_session(&self, id: SessionId, limit: usize, bytes: u64) -> Pending<'_, bool>;
+
     /// Stores a change of a session.
     fn advance(&self, id: SessionId, advance: Advance) -> Pending<'_, Advanced>;
 
-    /// Turns of a session that are queued or running, oldest first.
+    /// Turns of a session that are queued or running, in the order in which they run.
     fn open_turns(&self, id: SessionId) -> Pending<'_, Vec<TurnRow>>;
 
-    /// A turn of a session, or [`StoreError::NotFound`].
+    /// The turns of [`Self::open_turns`] alone.
+    fn queue(&self, id: SessionId) -> Pending<'_, Vec<TurnId>>;
+
+    /// A turn of a session without its message, or [`StoreError::NotFound`].
     fn get_turn(&self, id: SessionId, turn: TurnId) -> Pending<'_, TurnRow>;
 
-    /// Events after a cursor, oldest first, at most `limit`.
+    /// The turn of a session whose message came with this key, without the message.
+    fn find_turn(&self, id: SessionId, key: String) -> Pending<'_, Option<TurnRow>>;
+
+    /// Turns of a session without their messages, oldest first.
+    fn turns(&self, id: SessionId, filter: TurnFilter) -> Pending<'_, Vec<TurnRow>>;
+
+    /// What the turns of a session that are over took of each model.
+    fn spent(&self, id: SessionId) -> Pending<'_, BTreeMap<String, ModelUsage>>;
+
+    /// A request for permission, or [`StoreError::NotFound`].
+    fn get_permission(&self, id: SessionId, permission: PermissionId) -> Pending<'_, PermissionRow>;
+
+    /// Requests for permission of a session, oldest first.
+    fn permissions(&self, id: SessionId, filter: PermissionFilter) -> Pending<'_, Vec<PermissionRow>>;
+
+    /// Removes the deltas of turns that were over before `cutoff`: at most `limit` events, so that
+    /// others may write in between. Returns how many it removed, and whether there are more.
+    fn compact(&self, cutoff: Timestamp, limit: usize) -> Pending<'_, (usize, bool)>;
+
+    /// Events after a cursor, oldest first, at most `limit`. Fewer than that are all there are,
+    /// unless the filter bounds their bytes.
     fn events(&self, id: SessionId, after: i64, limit: usize, filter: EventFilter) -> Pending<'_, Vec<EventRow>>;
 
-    /// Messages after a sequence, oldest first, at most `limit`.
-    fn messages(&self, id: SessionId, after: i64, limit: usize) -> Pending<'_, Vec<MessageRow>>;
+    /// Messages after a sequence, oldest first: at most `limit` of them, and `bytes` of data, which
+    /// one message may exceed.
+    fn messages(&self, id: SessionId, after: i64, limit: usize, bytes: usize) -> Pending<'_, Vec<MessageRow>>;
 
     /// Makes an API key.
     fn create_key(&self, key: KeyRow) -> Pending<'_, ()>;
@@ -177,7 +261,47 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// The key whose secret has this hash.
     fn find_key(&self, hash: [u8; 32]) -> Pending<'_, Option<KeyRow>>;
 
-    /// Reads and writes once, to see that it works.
+    /// Keeps a credential.
+    fn create_credential(&self, credential: CredentialRow) -> Pending<'_, ()>;
+
+    /// The credentials of a tenant, oldest first.
+    fn list_credentials<'a>(&'a self, tenant: &'a str) -> Pending<'a, Vec<CredentialRow>>;
+
+    /// A credential of a tenant, or [`StoreError::NotFound`].
+    fn get_credential<'a>(&'a self, tenant: &'a str, id: CredentialId) -> Pending<'a, CredentialRow>;
+
+    /// Changes label or secret of a credential of a tenant. `None` keeps what it had.
+    fn change_credential<'a>(
+        &'a self,
+        tenant: &'a str,
+        id: CredentialId,
+        label: Option<String>,
+        sealed: Option<Sealed>,
+    ) -> Pending<'a, ()>;
+
+    /// Forgets a credential of a tenant.
+    fn delete_credential<'a>(&'a self, tenant: &'a str, id: CredentialId) -> Pending<'a, ()>;
+
+    /// Notes when a credential was used.
+    fn use_credential(&self, id: CredentialId, at: Timestamp) -> Pending<'_, ()>;
+
+    /// At most `limit` credentials of all tenants that are not under this master key.
+    fn credentials_of_other_masters<'a>(&'a self, master: &'a str, limit: usize) -> Pending<'a, Vec<CredentialRow>>;
+
+    /// Seals a credential anew, unless its secret is not `old` any more.
+    fn reseal_credential(&self, id: CredentialId, old: Sealed, new: Sealed) -> Pending<'_, ()>;
+
+    /// Those of these sessions that are not here, whatever their status.
+    fn missing_sessions(&self, ids: Vec<SessionId>) -> Pending<'_, Vec<SessionId>>;
+
+    /// What the database is.
+    fn census(&self) -> Pending<'_, Census>;
+
+    /// Why what is stored now will not be found by the next daemon, if that is so: the file of the
+    /// database was deleted or replaced while it is open.
+    fn misplaced(&self) -> Option<String>;
+
+    /// Reads and writes once, to see that it works, and that the next daemon will find it.
     fn check(&self) -> Pending<'_, ()>;
 }
 

@@ -7,10 +7,13 @@ use std::str::FromStr;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::crypt::master::Sealed;
+use crate::wire::credential::CredentialType;
 use crate::wire::event::Kind;
 use crate::wire::message::TurnOptions;
 use crate::wire::session::{SessionConfig, Status};
-use crate::wire::{KeyId, SandboxId, SessionId, Timestamp, TurnId};
+use crate::wire::usage::Usage;
+use crate::wire::{CredentialId, KeyId, PermissionId, SandboxId, SessionId, Timestamp, TurnId};
 
 /// An agent.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,6 +71,12 @@ pub struct SessionRow {
     pub created_at: Timestamp,
     /// When a turn last began or ended.
     pub last_active_at: Timestamp,
+    /// Rules that were granted for the session when the runtime asked.
+    pub granted: Vec<String>,
+    /// The boot of the host in which its sandbox came up; `None` while it has none.
+    pub sandbox_boot: Option<String>,
+    /// The life of a shim whose events were stored last, and the number of the newest.
+    pub heard: Option<(Uuid, i64)>,
 }
 
 /// Which sessions to list.
@@ -144,7 +153,7 @@ pub struct TurnRow {
     pub state: TurnState,
     /// `user`, or `runtime` for one that the runtime began by itself.
     pub kind: String,
-    /// The message as JSON.
+    /// The message as JSON, where it was asked for.
     pub content: Option<String>,
     /// Its options.
     pub options: TurnOptions,
@@ -160,6 +169,56 @@ pub struct TurnRow {
     pub started_at: Option<Timestamp>,
     /// When it was over.
     pub ended_at: Option<Timestamp>,
+    /// The key that its message came with.
+    pub idempotency_key: Option<String>,
+    /// SHA-256 of its message, if it has a key.
+    pub message_hash: Option<Vec<u8>>,
+    /// What it took.
+    pub usage: Option<Usage>,
+    /// Whether it went before all that waited when it came.
+    pub jumps: bool,
+}
+
+/// Which turns to list.
+#[derive(Debug, Clone)]
+pub struct TurnFilter {
+    /// Those whose first event is after this one.
+    pub after: i64,
+    /// In this state only.
+    pub state: Option<TurnState>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// A request for permission.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PermissionRow {
+    /// The request.
+    pub id: PermissionId,
+    /// Its event.
+    pub event: i64,
+    /// The turn that waits for the answer.
+    pub turn: Option<TurnId>,
+    /// When it was asked.
+    pub at: Timestamp,
+    /// Data of its event.
+    pub request: String,
+    /// Data of the event that resolved it; `None` while it waits.
+    pub resolved: Option<String>,
+}
+
+/// Which requests for permission to list.
+#[derive(Debug, Clone)]
+pub struct PermissionFilter {
+    /// Those whose event is after this one.
+    pub after: i64,
+    /// Only those that wait.
+    pub pending: bool,
+    /// At most so many.
+    pub limit: usize,
+    /// And with no more than so many bytes of data together, but one in any case; `None`: as many as
+    /// the number allows.
+    pub bytes: Option<usize>,
 }
 
 /// An event to append.
@@ -205,6 +264,45 @@ pub struct MessageRow {
     pub kind: Kind,
 }
 
+/// What sessions and agents need, for all tenants.
+#[derive(Debug, Clone, Default)]
+pub struct Uses {
+    /// Every session.
+    pub sessions: Vec<SessionUse>,
+    /// Digests of the versions that agents are at.
+    pub current: Vec<String>,
+    /// The versions that were deployed for the agents that there are.
+    pub deploys: Vec<DeployRow>,
+}
+
+/// What a session needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionUse {
+    /// The session.
+    pub id: SessionId,
+    /// Digest of its agent's version.
+    pub digest: String,
+    /// Its status.
+    pub status: Status,
+    /// Whether its removal was begun.
+    pub is_disowned: bool,
+    /// When something last happened in it: of one that has ended, its end.
+    pub last_active_at: Timestamp,
+}
+
+/// That a version was deployed for an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeployRow {
+    /// The agent's tenant.
+    pub tenant: String,
+    /// The agent's name.
+    pub agent: String,
+    /// The version.
+    pub digest: String,
+    /// When, for the last time.
+    pub at: Timestamp,
+}
+
 /// An API key, without its secret.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KeyRow {
@@ -220,6 +318,25 @@ pub struct KeyRow {
     pub hash: [u8; 32],
     /// When it was made.
     pub created_at: Timestamp,
+}
+
+/// A credential, with its secret sealed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CredentialRow {
+    /// The credential.
+    pub id: CredentialId,
+    /// The tenant whose sessions may use it.
+    pub tenant: String,
+    /// What it is for.
+    pub kind: CredentialType,
+    /// What its maker called it.
+    pub label: String,
+    /// Its secret.
+    pub sealed: Sealed,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When a sandbox was last given it.
+    pub last_used_at: Option<Timestamp>,
 }
 
 /// The role under which an event is listed among the messages, if it is: the user's message when

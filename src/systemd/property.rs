@@ -14,8 +14,8 @@ pub enum Property {
     Description(String),
     /// `Slice=`.
     Slice(&'static str),
-    /// `CollectMode=inactive-or-failed`: the unit is forgotten when it ended, however that was.
-    CollectAlways,
+    /// `Before=`: comes up before this unit where both do, and ends after it where both do.
+    Before(&'static str),
     /// `Type=exec`: the start job ends when the program was executed, or could not be.
     ExecType,
     /// `ExecStart=`: the program, which is an absolute path, and its arguments.
@@ -24,16 +24,27 @@ pub enum Property {
     UMask(u32),
     /// `MemoryMax=` in bytes.
     MemoryMax(u64),
+    /// `MemoryHigh=` in bytes; `None` is `infinity`.
+    MemoryHigh(Option<u64>),
     /// `MemorySwapMax=` in bytes.
     MemorySwapMax(u64),
     /// `CPUQuota=` in percent of one processor.
     CpuQuota(u32),
     /// `TasksMax=`.
     TasksMax(u32),
+    /// `IOWeight=`; `None` takes it away.
+    IoWeight(Option<u32>),
+    /// `IOReadBandwidthMax=` for the block device below a path, in bytes for a second; `None` takes it
+    /// away. Where there is no such device, systemd says so in its journal and goes on.
+    IoReadBandwidthMax(&'static str, Option<u64>),
+    /// `IOWriteBandwidthMax=`, likewise.
+    IoWriteBandwidthMax(&'static str, Option<u64>),
     /// `LimitNOFILE=`, both the soft and the hard limit.
     LimitNoFile(u64),
     /// `NoNewPrivileges=yes`.
     NoNewPrivileges,
+    /// `AppArmorProfile=-…`: the profile by this name, where AppArmor is on and has it.
+    AppArmorProfile(&'static str),
     /// `CapabilityBoundingSet=`, as bits by the kernel's numbers.
     CapabilityBoundingSet(u64),
     /// `KillMode=`.
@@ -59,7 +70,7 @@ impl Property {
         match self {
             Self::Description(text) => ("Description", text.as_str().into()),
             Self::Slice(name) => ("Slice", (*name).into()),
-            Self::CollectAlways => ("CollectMode", "inactive-or-failed".into()),
+            Self::Before(name) => ("Before", vec![*name].into()),
             Self::ExecType => ("Type", "exec".into()),
             Self::ExecStart(argv) => {
                 let program = argv.first().cloned().unwrap_or_default();
@@ -68,12 +79,20 @@ impl Property {
             }
             Self::UMask(mask) => ("UMask", (*mask).into()),
             Self::MemoryMax(bytes) => ("MemoryMax", (*bytes).into()),
+            // What systemd takes for no limit (CGROUP_LIMIT_MAX), and for no weight (CGROUP_WEIGHT_INVALID).
+            Self::MemoryHigh(bytes) => ("MemoryHigh", bytes.unwrap_or(u64::MAX).into()),
+            Self::IoWeight(weight) => ("IOWeight", weight.map_or(u64::MAX, u64::from).into()),
+            // An empty list takes away what was said before.
+            Self::IoReadBandwidthMax(path, rate) => ("IOReadBandwidthMax", bandwidth(path, *rate)),
+            Self::IoWriteBandwidthMax(path, rate) => ("IOWriteBandwidthMax", bandwidth(path, *rate)),
             Self::MemorySwapMax(bytes) => ("MemorySwapMax", (*bytes).into()),
             // Microseconds of processor time in each second.
             Self::CpuQuota(percent) => ("CPUQuotaPerSecUSec", (u64::from(*percent) * 10_000).into()),
             Self::TasksMax(count) => ("TasksMax", u64::from(*count).into()),
             Self::LimitNoFile(count) => ("LimitNOFILE", (*count).into()),
             Self::NoNewPrivileges => ("NoNewPrivileges", true.into()),
+            // The first field is the "-".
+            Self::AppArmorProfile(name) => ("AppArmorProfile", (true, *name).into()),
             Self::CapabilityBoundingSet(bits) => ("CapabilityBoundingSet", (*bits).into()),
             Self::KillMode(mode) => ("KillMode", (*mode).into()),
             Self::OomPolicy(policy) => ("OOMPolicy", (*policy).into()),
@@ -89,6 +108,11 @@ impl Property {
     }
 }
 
+fn bandwidth(path: &str, rate: Option<u64>) -> Variant<'_> {
+    let limits: Vec<(String, u64)> = rate.map(|rate| (path.to_owned(), rate)).into_iter().collect();
+    limits.into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,16 +123,21 @@ mod tests {
         let cases = [
             (Property::Description("a".to_owned()), "Description", "s"),
             (Property::Slice("a.slice"), "Slice", "s"),
-            (Property::CollectAlways, "CollectMode", "s"),
+            (Property::Before("a.service"), "Before", "as"),
             (Property::ExecType, "Type", "s"),
             (Property::ExecStart(vec!["/bin/a".to_owned(), "b".to_owned()]), "ExecStart", "a(sasb)"),
             (Property::UMask(0o77), "UMask", "u"),
             (Property::MemoryMax(1), "MemoryMax", "t"),
             (Property::MemorySwapMax(0), "MemorySwapMax", "t"),
+            (Property::MemoryHigh(Some(1)), "MemoryHigh", "t"),
+            (Property::IoWeight(Some(1)), "IOWeight", "t"),
+            (Property::IoReadBandwidthMax("/a", Some(1)), "IOReadBandwidthMax", "a(st)"),
+            (Property::IoWriteBandwidthMax("/a", None), "IOWriteBandwidthMax", "a(st)"),
             (Property::CpuQuota(200), "CPUQuotaPerSecUSec", "t"),
             (Property::TasksMax(1), "TasksMax", "t"),
             (Property::LimitNoFile(1), "LimitNOFILE", "t"),
             (Property::NoNewPrivileges, "NoNewPrivileges", "b"),
+            (Property::AppArmorProfile("a"), "AppArmorProfile", "(bs)"),
             (Property::CapabilityBoundingSet(0), "CapabilityBoundingSet", "t"),
             (Property::KillMode("control-group"), "KillMode", "s"),
             (Property::OomPolicy("continue"), "OOMPolicy", "s"),
@@ -124,5 +153,8 @@ mod tests {
             assert_eq!(value.value_signature().to_string(), signature, "{name}");
         }
         assert_eq!(Property::CpuQuota(150).to_dbus().1, Variant::U64(1_500_000));
+        for none in [Property::MemoryHigh(None), Property::IoWeight(None)] {
+            assert_eq!(none.to_dbus().1, Variant::U64(u64::MAX));
+        }
     }
 }

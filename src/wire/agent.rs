@@ -85,3 +85,29 @@ pub struct AgentList {
     /// The agents.
     pub agents: Vec<Agent>,
 }
+
+/// A file of an agent.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentFile {
+    /// Relative to the folder.
+    pub path: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// When this version of it came to the server.
+    pub modified_at: Timestamp,
+}
+
+/// Answer of `GET /api/agents/{name}/files`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub struct AgentFileList {
+    /// The files, by path.
+    pub files: Vec<AgentFile>,
+}
+
+/// Body of `POST /api/agents/{name}/files`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub struct AgentFilesBody {
+    /// Files that are put in or over those that are there.
+    pub files: Vec<FileBody>,
+}

@@ -35,17 +35,26 @@ pub enum Kind {
     ToolResult,
     /// A block of a type that this version does not know. Data: the block.
     OtherBlock(Name),
+    /// The runtime asks for permission, or asks a question. Data:
+    /// [`PermissionRequest`](super::permission::PermissionRequest).
+    PermissionRequest,
+    /// A request was answered, or needs no answer any more. Data:
+    /// [`PermissionResolved`](super::permission::PermissionResolved).
+    PermissionResolved,
     /// The runtime's result. Data: `{"numTurns","result"}`.
     TurnComplete,
     /// Something failed; at most one in a turn. Data: `{"error"}`.
     Error,
     /// The turn is over. Data: `{"sessionId","turnId","state"}`, state as in `TurnState`, and
-    /// `"cause"` where it did not complete.
+    /// `"cause"` where it did not complete, `"usage"` ([`Usage`](super::usage::Usage)) where its
+    /// sandbox told.
     TurnEnded,
     /// The session changed. Data: `{"action",…}`.
     Lifecycle,
     /// MCP servers were configured or failed. Data: `{"action",…}`.
     McpStatus,
+    /// Something inside reached out, or tried to. Data: `egress::EgressEvent`.
+    Egress,
 }
 
 /// A name that came from the runtime and is safe as the name of a frame: 1 to 64 of `a-z0-9_`,
@@ -78,11 +87,14 @@ const KINDS: &[(Kind, &str)] = &[
     (Kind::Reasoning, "reasoning"),
     (Kind::ToolUse, "tool_use"),
     (Kind::ToolResult, "tool_result"),
+    (Kind::PermissionRequest, "permission_request"),
+    (Kind::PermissionResolved, "permission_resolved"),
     (Kind::TurnComplete, "turn_complete"),
     (Kind::Error, "error"),
     (Kind::TurnEnded, "turn_ended"),
     (Kind::Lifecycle, "lifecycle"),
     (Kind::McpStatus, "mcp_status"),
+    (Kind::Egress, "egress"),
 ];
 
 /// A text that names no kind of event.
@@ -141,11 +153,24 @@ impl Kind {
             Self::OtherDelta(name) | Self::OtherBlock(name) => &name.0,
             Self::ToolUse => "tool_use",
             Self::ToolResult => "tool_result",
+            Self::PermissionRequest => "permission_request",
+            Self::PermissionResolved => "permission_resolved",
             Self::TurnComplete => "turn_complete",
             Self::Error => "error",
             Self::TurnEnded => "done",
-            Self::TurnStarted | Self::Text | Self::Lifecycle | Self::McpStatus => return None,
+            Self::TurnStarted | Self::Text | Self::Lifecycle | Self::McpStatus | Self::Egress => return None,
         })
+    }
+
+    /// The kinds whose frame has this name, on the stream of a turn or of a whole session; empty if
+    /// no frame has it.
+    pub fn of_frame(name: &str) -> Vec<Self> {
+        let named = |kind: &Self| kind.frame() == Some(name) || (kind.frame().is_none() && kind.to_string() == name);
+        let mut kinds: Vec<_> = KINDS.iter().filter(|(kind, _)| named(kind)).map(|(kind, _)| kind.clone()).collect();
+        if let Some(name) = Name::parse(name) {
+            kinds.extend([Self::OtherDelta(name.clone()), Self::OtherBlock(name)]);
+        }
+        kinds
     }
 
     /// Whether it only previews a message that comes whole later.
@@ -160,10 +185,13 @@ impl Kind {
             Self::Reasoning => "reasoning",
             Self::ToolUse => "tool_start",
             Self::ToolResult => "tool_result",
+            Self::PermissionRequest => "permission_request",
+            Self::PermissionResolved => "permission_resolved",
             Self::TurnComplete => "turn_complete",
             Self::Error => "error",
             Self::Lifecycle => "lifecycle",
             Self::McpStatus => "mcp_status",
+            Self::Egress => "egress",
             _ => return None,
         })
     }

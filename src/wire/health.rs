@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Health {
-    /// `ok`.
+    /// `ok`; `degraded` while the file of the database is not where it was opened, of which
+    /// `GET /api/doctor` says more.
     pub status: String,
     /// Sessions that take messages.
     pub active_sessions: i64,
@@ -35,6 +36,9 @@ pub struct PoolStats {
     pub warm: i64,
     pub waiting: i64,
     pub running: i64,
+    /// Kept in memory, without processor time.
+    #[serde(default)]
+    pub frozen: i64,
     pub max_capacity: i64,
     pub resume_warm_hits: i64,
     pub resume_cold_hits: i64,

@@ -83,8 +83,16 @@ id_type! {
     TurnId
 }
 id_type! {
+    /// Names a request for permission.
+    PermissionId
+}
+id_type! {
     /// Names an API key, without being secret.
     KeyId
+}
+id_type! {
+    /// Names a credential, without being secret.
+    CredentialId
 }
 
 #[cfg(test)]

@@ -5,22 +5,51 @@
 
 #[cfg(any(feature = "daemon", feature = "cli"))]
 pub mod agent;
+#[cfg(any(feature = "daemon", feature = "cli"))]
+pub mod credential;
+#[cfg(any(feature = "daemon", feature = "cli", feature = "shim"))]
+pub mod egress;
 pub mod event;
 #[cfg(any(feature = "daemon", feature = "cli"))]
+pub mod exec;
+#[cfg(any(feature = "daemon", feature = "cli"))]
+pub mod file;
+#[cfg(any(feature = "daemon", feature = "cli"))]
+pub mod gc;
 pub mod health;
 pub mod id;
 #[cfg(any(feature = "daemon", feature = "cli"))]
 pub mod key;
+#[cfg(any(feature = "daemon", feature = "cli", feature = "shim"))]
+pub mod limits;
+#[cfg(any(feature = "daemon", feature = "cli"))]
+pub mod log;
 pub mod message;
+pub mod permission;
+#[cfg(any(feature = "daemon", feature = "shim"))]
+pub mod price;
 #[cfg(any(feature = "daemon", feature = "cli"))]
 pub mod problem;
 pub mod quantity;
 #[cfg(any(feature = "daemon", feature = "cli"))]
+pub mod resources;
+#[cfg(any(feature = "daemon", feature = "cli"))]
+pub mod secret;
+#[cfg(any(feature = "daemon", feature = "cli"))]
+pub mod security;
+#[cfg(any(feature = "daemon", feature = "cli"))]
 pub mod session;
 #[cfg(any(feature = "daemon", feature = "cli"))]
+pub mod snapshot;
+#[cfg(any(feature = "daemon", feature = "cli"))]
 pub mod time;
+#[cfg(any(feature = "daemon", feature = "cli"))]
+pub mod turn;
+pub mod usage;
+#[cfg(any(feature = "daemon", feature = "cli", feature = "shim"))]
+pub mod weakness;
 
-pub use id::{KeyId, SandboxId, SessionId, TurnId};
+pub use id::{CredentialId, KeyId, PermissionId, SandboxId, SessionId, TurnId};
 #[cfg(any(feature = "daemon", feature = "cli"))]
 pub use time::Timestamp;
 

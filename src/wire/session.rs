@@ -5,6 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::egress::Egress;
+use super::limits::Limits;
+use super::usage::Spent;
+use super::weakness::Weakness;
 use super::{SessionId, Timestamp, TurnId};
 
 /// Where a session stands.
@@ -57,7 +61,7 @@ pub struct Session {
     pub sandbox_id: String,
     /// Where it stands.
     pub status: Status,
-    /// What its sandbox does: `cold`, `warming`, `waiting`, `running`.
+    /// What its sandbox does: `cold`, `warming`, `waiting`, `running`, `frozen`.
     pub sandbox_state: String,
     /// When it was made.
     pub created_at: Timestamp,
@@ -73,6 +77,15 @@ pub struct Session {
     pub model: Option<String>,
     /// What its turns may use.
     pub config: SessionConfig,
+    /// Walls that sandboxes of this host are without, by the operator's will.
+    #[serde(default)]
+    pub weaknesses: Vec<Weakness>,
+    /// What it may use in the end; not in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
+    /// What its turns took of the model; only of a session that is shown alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spent: Option<Spent>,
 }
 
 /// What a session's turns may use. All of it may be left out.
@@ -100,6 +113,15 @@ pub struct SessionConfig {
     /// Who is asked before tools run. Default: `bypassPermissions`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub permission_mode: Option<PermissionMode>,
+    /// What of the network may be reached beside the model. Default: what the agent says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Egress>,
+    /// The credential of the tenant that its sandboxes are given when they start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential_id: Option<String>,
+    /// What it may use. Default: what the agent says, and then the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
 }
 
 /// An MCP server of a session. Fields beyond these go to the runtime as they are.
@@ -132,6 +154,13 @@ pub enum PermissionMode {
     PermissionsByAgent,
     /// The runtime's default rules; what would be asked is refused.
     Default,
+    /// The runtime's default rules; what they leave open is asked of the caller, as a
+    /// `permission_request` event.
+    Ask,
+    /// Like `ask`, but files in the workspace are edited without asking.
+    AcceptEdits,
+    /// Like `ask`, but nothing is changed until the caller has accepted a plan.
+    Plan,
 }
 
 /// Body of `POST /api/sessions`. Unknown fields are ignored, as existing clients send some.
@@ -140,9 +169,6 @@ pub enum PermissionMode {
 pub struct CreateSession {
     /// Name of the agent.
     pub agent: String,
-    /// A stored credential.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub credential_id: Option<String>,
     /// Environment beside the agent's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extra_env: Option<BTreeMap<String, String>>,

@@ -27,6 +27,8 @@ pub const ENDED: &str = "0198c0de-0000-7000-8000-000000000002";
 pub const NO_SESSION: &str = "0198c0de-0000-7000-8000-00000000dead";
 /// Every turn.
 pub const TURN: &str = "0198c0de-0000-7000-8000-00000000007f";
+/// The request for permission that there is.
+pub const REQUEST: &str = "0198c0de-0000-7000-8000-0000000000a1";
 /// The key that there is, and the id of every key.
 pub const KEY: &str = "ash_good";
 
@@ -39,6 +41,8 @@ pub struct Seen {
     pub line: String,
     /// Its `Authorization`, if it had one.
     pub authorization: Option<String>,
+    /// Its `Idempotency-Key`, if it had one.
+    pub key: Option<String>,
     /// Its body, as far as it came.
     pub body: Vec<u8>,
     /// Whether the body came to its end.
@@ -58,6 +62,8 @@ pub struct Fake {
 struct State {
     seen: watch::Sender<Vec<Seen>>,
     interrupted: watch::Sender<bool>,
+    /// The answer to the request for permission.
+    answered: watch::Sender<Option<Value>>,
     uploads: Mutex<i64>,
 }
 
@@ -77,7 +83,8 @@ impl Fake {
                 let unix = UnixListener::bind(path).expect("a socket");
                 let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
                 ready.send(tcp.local_addr().expect("an address")).expect("the test waits");
-                let state = Arc::new(State { seen, interrupted: watch::channel(false).0, uploads: Mutex::new(0) });
+                let (interrupted, answered) = (watch::channel(false).0, watch::channel(None).0);
+                let state = Arc::new(State { seen, interrupted, answered, uploads: Mutex::new(0) });
                 loop {
                     tokio::select! {
                         Ok((stream, _)) = unix.accept() => serve(stream, true, state.clone()),
@@ -113,6 +120,14 @@ impl Fake {
     }
 }
 
+impl Fake {
+    /// Waits for an answer to the request for permission.
+    pub fn answer(&self) -> Value {
+        let seen = self.wait_for(&format!("POST /api/sessions/{SESSION}/permissions/{REQUEST}"));
+        serde_json::from_slice(&seen.body).expect("JSON")
+    }
+}
+
 fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, local: bool, state: Arc<State>) {
     let service = service_fn(move |request| {
         let state = state.clone();
@@ -126,7 +141,8 @@ fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, local: bo
 
 async fn answer(request: Request<Incoming>, local: bool, state: Arc<State>) -> Response<Body> {
     let (head, mut incoming) = request.into_parts();
-    let authorization = head.headers.get("authorization").map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let header = |name: &str| head.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let (authorization, key) = (header("authorization"), header("idempotency-key"));
     let (mut body, mut whole) = (Vec::new(), true);
     while let Some(frame) = incoming.frame().await {
         match frame {
@@ -138,7 +154,9 @@ async fn answer(request: Request<Incoming>, local: bool, state: Arc<State>) -> R
         }
     }
     let line = format!("{} {}", head.method, head.uri.path_and_query().map_or("", |path| path.as_str()));
-    let seen = Seen { line, authorization: authorization.clone(), body: body.clone(), whole };
+    let seen = Seen { line: line.clone(), authorization: authorization.clone(), key: key.clone(), body: body.clone(), whole };
+    // How often this message came before.
+    let before = key.map_or(0, |key| state.seen.borrow().iter().filter(|seen| seen.key.as_ref() == Some(&key)).count());
     state.seen.send_modify(|all| all.push(seen));
 
     let path: Vec<&str> = head.uri.path().trim_start_matches('/').split('/').collect();
@@ -150,14 +168,17 @@ async fn answer(request: Request<Incoming>, local: bool, state: Arc<State>) -> R
         }
     }
     let query = head.uri.query().unwrap_or_default();
-    route(&head.method, &path, query, &body, &state).await
+    route(&head.method, &path, query, &body, before, &state).await
 }
 
-async fn route(method: &Method, path: &[&str], query: &str, body: &[u8], state: &Arc<State>) -> Response<Body> {
+async fn route(method: &Method, path: &[&str], query: &str, body: &[u8], before: usize, state: &Arc<State>) -> Response<Body> {
     let input: Value = serde_json::from_slice(body).unwrap_or_default();
     match (method.as_str(), path) {
         ("GET", ["health"]) => ok(200, health()),
         ("GET", ["api", "doctor"]) => ok(200, doctor()),
+        ("GET", ["api", "resources"]) => {
+            ok(200, json!({"resources": [resources(SESSION, 100, 0.25), resources(ENDED, 300, 1.5)]}))
+        }
         ("GET", ["api", "agents"]) => ok(200, json!({"agents": [agent("hello", 3, json!({})), agent("qa-bot", 1, json!({}))]})),
         ("GET", ["api", "agents", "hello"]) => ok(200, json!({"agent": agent("hello", 3, json!({"TOKEN": "***"}))})),
         ("DELETE", ["api", "agents", "hello"]) => ok(200, json!({"ok": true})),
@@ -182,7 +203,7 @@ async fn route(method: &Method, path: &[&str], query: &str, body: &[u8], state: 
         }
         ("POST", ["api", "sessions", ENDED, "messages"]) => problem(400, "conflict", "Session is ended"),
         (method, ["api", "sessions", SESSION | ENDED, rest @ ..]) => {
-            of_session(method, path[2], rest, query, &input, state).await
+            of_session(method, path[2], rest, query, &input, before, state).await
         }
         (_, ["api", "sessions", ..]) => problem(404, "not_found", "Session not found"),
         ("POST", ["api", "api-keys"]) => ok(201, json!({"id": SESSION, "key": format!("ash_{}", "k".repeat(43))})),
@@ -193,12 +214,68 @@ async fn route(method: &Method, path: &[&str], query: &str, body: &[u8], state: 
     }
 }
 
-async fn of_session(method: &str, id: &str, rest: &[&str], query: &str, input: &Value, state: &Arc<State>) -> Response<Body> {
+async fn of_session(
+    method: &str,
+    id: &str,
+    rest: &[&str],
+    query: &str,
+    input: &Value,
+    before: usize,
+    state: &Arc<State>,
+) -> Response<Body> {
     match (method, rest) {
         ("GET", []) => ok(200, json!({"session": session(id, if id == SESSION { "active" } else { "ended" })})),
         ("DELETE", []) => ok(200, json!({"session": session(id, "ended")})),
-        ("POST", ["messages"]) => turn(input["content"].as_str().unwrap_or_default(), state.clone()),
-        ("GET", ["stream"]) => resumed(query),
+        ("POST", ["messages"]) => turn(input["content"].as_str().unwrap_or_default(), before, state.clone()),
+        ("GET", ["stream"]) if query.contains("turn=") => resumed(query),
+        ("GET", ["stream"]) => log(query, id),
+        ("GET", ["turns"]) => {
+            let all = match query {
+                query if query.contains("state=running") => vec![turn_row("running")],
+                query if query.contains("state=queued") => vec![turn_row("queued"), turn_row("queued")],
+                query if query.contains("state=failed") => vec![],
+                _ => vec![turn_row("completed"), turn_row("running"), turn_row("queued")],
+            };
+            ok(200, json!({ "turns": all }))
+        }
+        ("GET", ["turns", TURN]) => ok(200, json!({"turn": turn_row("completed")})),
+        ("POST", ["turns", TURN, "cancel"]) => ok(200, json!({"turn": turn_row("cancelled")})),
+        (_, ["turns", ..]) => problem(404, "not_found", "Turn not found"),
+        ("GET", ["egress"]) => ok(200, json!({"allow": ["pypi"], "source": "agent", "operator": ["*:*"]})),
+        ("PATCH", ["egress"]) => {
+            let (status, applied) = if input["allow"] == json!(["slow.example"]) { (202, "pending") } else { (200, "now") };
+            ok(status, json!({"allow": input["allow"], "source": "session", "operator": ["*:*"], "applied": applied}))
+        }
+        ("GET", ["security"]) => {
+            let walls = json!([
+                {"name": "user", "state": "ok", "detail": "uid 65537, without a capability, and no program can gain one"},
+                {"name": "proc", "state": "weak", "detail": "debuggers work: a tool can change what the runtime says"},
+                {"name": "apparmor", "state": "off", "detail": "no profile; no other wall depends on it"},
+            ]);
+            ok(200, json!({"sessionId": SESSION, "of": "next", "strict": false, "walls": walls}))
+        }
+        ("GET", ["limits"]) => ok(200, limits(&json!({}), &json!([]))),
+        ("PATCH", ["limits"]) => ok(200, limits(input, &json!(["maxOpenFiles"]))),
+        ("GET", ["permissions"]) => {
+            let mut all = vec![permission(None)];
+            if !query.contains("state=pending") {
+                all.insert(
+                    0,
+                    permission(Some(json!({"id": REQUEST, "behavior": "deny", "by": "timeout", "message": "Nobody."}))),
+                );
+            }
+            ok(200, json!({ "permissions": all }))
+        }
+        ("GET", ["permissions", REQUEST]) => ok(200, json!({"permission": permission(None)})),
+        ("POST", ["permissions", REQUEST]) if input["message"] == "late" => {
+            problem(409, "conflict", "The permission request is resolved already")
+        }
+        ("POST", ["permissions", REQUEST]) => {
+            state.answered.send_replace(Some(input.clone()));
+            let resolved = json!({"id": REQUEST, "behavior": input["behavior"], "scope": input["scope"], "by": "caller"});
+            ok(200, json!({"permission": permission(Some(resolved))}))
+        }
+        (_, ["permissions", ..]) => problem(404, "not_found", "Permission request not found"),
         ("POST", ["interrupt"]) => {
             state.interrupted.send_replace(true);
             ok(200, json!({"turnId": TURN}))
@@ -210,7 +287,7 @@ async fn of_session(method: &str, id: &str, rest: &[&str], query: &str, input: &
 }
 
 /// The stream of a turn; what is asked decides how it goes.
-fn turn(content: &str, state: Arc<State>) -> Response<Body> {
+fn turn(content: &str, before: usize, state: Arc<State>) -> Response<Body> {
     let (sender, receiver) = mpsc::channel(64);
     let content = content.to_owned();
     let send = move |step: Step| sender.try_send(step).expect("room for every frame");
@@ -245,7 +322,43 @@ fn turn(content: &str, state: Arc<State>) -> Response<Body> {
             send(Step::Flush);
             send(Step::Cut);
         }
-        "cut early" => send(Step::Cut),
+        // The first time nothing arrives.
+        "cut early" if before == 0 => send(Step::Cut),
+        "may I" | "may I long" | "ask me" | "too late" => {
+            let wanted = content.clone();
+            send(Step::Send(frame(2, "permission_request", request(&wanted))));
+            tokio::spawn(async move {
+                let mut answers = state.answered.subscribe();
+                let mut interrupted = state.interrupted.subscribe();
+                let (behavior, by) = if wanted == "too late" {
+                    ("deny".to_owned(), "timeout")
+                } else {
+                    tokio::select! {
+                        answer = answers.wait_for(Option::is_some) => {
+                            let answer = answer.expect("the daemon lives").clone().unwrap_or_default();
+                            (answer["behavior"].as_str().unwrap_or_default().to_owned(), "caller")
+                        }
+                        _ = interrupted.wait_for(|yes| *yes) => ("deny".to_owned(), "turn_end"),
+                    }
+                };
+                send(Step::Send(frame(3, "permission_resolved", json!({"id": REQUEST, "behavior": behavior, "by": by}))));
+                if by == "turn_end" {
+                    send(Step::Send(done(4, "interrupted")));
+                    return;
+                }
+                send(Step::Send(say(4, &format!("It was {behavior}."))));
+                let usage = json!({"wallMs": 1234, "toolCalls": 1, "models": {"m": {"calls": 1, "inputTokens": 12_300, "outputTokens": 456}}, "costUsd": 0.0123});
+                send(Step::Send(frame(
+                    5,
+                    "done",
+                    json!({"sessionId": SESSION, "turnId": TURN, "state": "completed", "usage": usage}),
+                )));
+            });
+        }
+        "no key" => {
+            send(Step::Send(frame(2, "error", json!({"error": "API Error: 401 invalid x-api-key"}))));
+            send(Step::Send(done(3, "failed")));
+        }
         "wait" => {
             send(Step::Send(delta(2, "Well")));
             tokio::spawn(async move {
@@ -274,6 +387,76 @@ fn resumed(query: &str) -> Response<Body> {
     let (sender, receiver) = mpsc::channel(8);
     for frame in [delta(3, "the"), delta(4, "re."), say(5, "Hello there."), done(6, "completed")] {
         sender.try_send(Step::Send(frame)).expect("room");
+    }
+    sse(receiver)
+}
+
+/// A request for permission: to use a tool, or a question.
+fn request(content: &str) -> Value {
+    let (kind, tool, input) = match content {
+        "ask me" => {
+            let options = json!([{"label": "blue", "description": "as the sky"}, {"label": "red", "description": ""}]);
+            let question = json!({"question": "Which colour?", "header": "Colour", "options": options, "multiSelect": false});
+            ("question", "AskUserQuestion", json!({ "questions": [question] }))
+        }
+        "may I long" => ("tool", "Bash", json!({"command": "true\n".repeat(40)})),
+        _ => ("tool", "Bash", json!({"command": "touch x", "description": "Make a file"})),
+    };
+    json!({
+        "id": REQUEST, "turnId": TURN, "kind": kind, "toolName": tool, "input": input, "rules": ["Bash(touch *)"],
+        "timeoutMs": 600_000,
+    })
+}
+
+fn permission(resolved: Option<Value>) -> Value {
+    let mut permission = request("may I");
+    permission["eventId"] = json!(2);
+    permission["createdAt"] = json!(ago(60));
+    permission["expiresAt"] = Value::Null;
+    permission["resolved"] = json!(resolved);
+    permission
+}
+
+fn turn_row(state: &str) -> Value {
+    let usage = json!({
+        "wallMs": 1234, "cpuMs": 87, "memoryPeakBytes": 300 << 20, "ioReadBytes": 4096, "ioWriteBytes": 8192, "toolCalls": 1,
+        "models": {"opus": {"calls": 1, "inputTokens": 12_300, "outputTokens": 456}}, "costUsd": 0.0123,
+    });
+    let begun = state != "queued";
+    let over = state == "completed";
+    json!({
+        "id": TURN, "sessionId": SESSION, "state": state, "kind": "user",
+        "queuePosition": if begun { Value::Null } else { json!(1) }, "cause": null,
+        "firstEvent": 1, "lastEvent": if over { json!(4) } else { Value::Null },
+        "createdAt": ago(7200), "startedAt": if begun { json!(ago(7190)) } else { Value::Null },
+        "endedAt": if over { json!(ago(3600)) } else { Value::Null },
+        "usage": if over { usage } else { Value::Null }, "idempotencyKey": null,
+    })
+}
+
+/// The log of a session, which is cut once and has an end if the session has.
+fn log(query: &str, id: &str) -> Response<Body> {
+    let after: i64 = query.split('&').find_map(|part| part.strip_prefix("after=")?.parse().ok()).unwrap_or(0);
+    let (sender, receiver) = mpsc::channel(8);
+    let frames = [
+        frame(1, "session_start", json!({"sessionId": SESSION, "version": "0.0.0", "turnId": TURN})),
+        delta(2, "Hello "),
+        say(3, "Hello there."),
+        frame(4, "lifecycle", json!({"action": "sandbox_ended", "cause": "finished"})),
+    ];
+    for (id, text) in (1..).zip(frames) {
+        if id > after {
+            sender.try_send(Step::Send(text)).expect("room");
+        }
+        if after == 0 && id == 2 && query.contains("types=") {
+            sender.try_send(Step::Flush).expect("room");
+            sender.try_send(Step::Cut).expect("room");
+            break;
+        }
+    }
+    if id == SESSION {
+        // It lives on.
+        tokio::spawn(async move { sender.closed().await });
     }
     sse(receiver)
 }
@@ -395,4 +578,23 @@ fn events() -> Value {
         })
     };
     json!([row(1, "lifecycle", json!({"action": "created"})), row(4, "text", json!({"text": "Hello there."}))])
+}
+
+/// What counts for a session that says this.
+fn limits(session: &Value, pending: &Value) -> Value {
+    let mut limits = json!({"memoryMb": 1024, "swapMb": 0, "cpuPercent": 200, "maxProcesses": 256, "idleSeconds": 1800});
+    for (name, value) in session.as_object().into_iter().flatten() {
+        limits[name] = value.clone();
+    }
+    let max = json!({"memoryMb": 4096, "cpuPercent": 200, "maxCostUsd": 2.5});
+    json!({"limits": limits, "session": session, "max": max, "spent": {"tokens": 12, "costUsd": 0.5}, "pending": pending})
+}
+
+/// What a session takes that holds so many MiB and cost so much; a frozen one, which takes no time.
+fn resources(id: &str, mib: u64, cost: f64) -> Value {
+    json!({
+        "sessionId": id, "agentName": "hello", "sandboxState": "frozen", "at": "2026-01-31T12:00:00.000Z", "cpuMs": 1500,
+        "memoryBytes": mib << 20, "memoryPeakBytes": null, "tasks": 12, "ioReadBytes": 4 << 20, "ioWriteBytes": null,
+        "spent": {"tokens": 1200, "costUsd": cost}, "limits": {"memoryMb": 1024},
+    })
 }

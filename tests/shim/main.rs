@@ -2,7 +2,13 @@
 //! operator. `claude` has the same with the real runtime.
 
 mod attack;
+mod bill;
 mod claude;
+mod confinement;
+mod egress;
 mod mechanics;
+mod permissions;
 mod sandbox;
+mod snapshot;
+mod spool;
 mod support;

@@ -68,7 +68,8 @@ async fn a_turn_given_twice_runs_once_and_turns_wait_for_each_other() {
     daemon.send(&ToShim::Turn(turn.clone())).await;
     let (third, _) = daemon.turn("three").await;
     let ends: Vec<_> = daemon.events.iter().filter(|event| event.kind == Kind::TurnEnded).map(|event| event.turn).collect();
-    assert_eq!(ends, [Some(turn.id), Some(second), Some(third)]);
+    // Whoever gives a turn that is over does not know of its end.
+    assert_eq!(ends, [Some(turn.id), Some(second), Some(turn.id), Some(third)]);
     assert_eq!(daemon.starts(), 1);
 }
 
@@ -297,29 +298,6 @@ async fn an_interrupt_that_is_not_heard_ends_the_process() {
     assert_eq!(daemon.end(turn).await.state, EndState::Interrupted);
     assert!(daemon.data(turn, &Kind::Error).is_empty());
     assert_eq!(daemon.turn("hello").await.1.state, EndState::Completed);
-}
-
-#[tokio::test]
-async fn a_flood_waits_for_the_daemon_and_nothing_is_lost() {
-    let host = Host::new();
-    let shim = host.shim();
-    let mut daemon = shim.ready(&host, NOWHERE).await;
-    daemon.acks = false;
-    // 64 MiB, twice what the spool takes.
-    let turn = daemon.begin("flood: 1024").await;
-    let bytes = |events: &[ash::link::shim::ShimEvent]| events.iter().map(|event| event.data.get().len()).sum::<usize>();
-    while bytes(&daemon.events) < 31 << 20 {
-        daemon.next().await.expect("connected");
-    }
-    // Asked after the spool was full, and answered: the shim itself does not wait.
-    daemon.open(&host).await.expect("answered");
-    assert!(bytes(&daemon.events) < 34 << 20, "{}", bytes(&daemon.events));
-    daemon.acks = true;
-    let through = daemon.events.last().expect("some").n;
-    daemon.send(&ToShim::Ack { through }).await;
-    assert_eq!(daemon.end(turn).await.state, EndState::Completed);
-    let fillers = daemon.events.iter().filter(|event| event.data.get().contains("\"filler\"")).count();
-    assert_eq!(fillers, 1024);
 }
 
 #[tokio::test]

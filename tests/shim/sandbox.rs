@@ -76,9 +76,10 @@ async fn the_environment_is_the_allow_list_and_the_key_is_nowhere() {
     let model = Model::start(&["--require-key", KEY]);
     let shim = host.shim();
     let out = inside(&host, &shim, &model.url, "echo $(env | cut -d= -f1 | sort | grep -vE '^(_|PWD|OLDPWD|SHLVL)$')").await;
-    let wanted = "ANTHROPIC_API_KEY ANTHROPIC_BASE_URL CLAUDE_CODE_DISABLE_AUTO_MEMORY CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC \
+    let wanted = "ALL_PROXY ANTHROPIC_API_KEY ANTHROPIC_BASE_URL CLAUDE_CODE_DISABLE_AUTO_MEMORY CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC \
                   CLAUDE_CODE_EMIT_SESSION_STATE_EVENTS CLAUDE_CODE_MAX_RETRIES DISABLE_AUTOUPDATER DISABLE_ERROR_REPORTING \
-                  DISABLE_TELEMETRY HOME LANG LOGNAME MINE NO_PROXY PATH SHELL TERM USER";
+                  DISABLE_TELEMETRY HOME HTTPS_PROXY HTTP_PROXY LANG LOGNAME MINE NODE_USE_ENV_PROXY NO_PROXY PATH SHELL TERM \
+                  USER all_proxy http_proxy https_proxy no_proxy";
     assert_eq!(out.trim(), wanted);
     // The key works from inside, and yet is not there.
     let call = r#"exec 3<>/dev/tcp/127.0.0.1/4000

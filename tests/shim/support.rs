@@ -11,10 +11,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ash::link::frame::{self, Frame};
-use ash::link::shim::{FromShim, Gateway, PROTOCOL, Room, SessionOptions, Setup, ShimEvent, ShimState, ToShim, Turn, TurnEnd};
+use ash::link::shim::{
+    Egress, FromShim, Gateway, PROTOCOL, Room, SessionOptions, Setup, ShimEvent, ShimState, ToShim, Turn, TurnEnd,
+};
 use ash::wire::event::Kind;
 use ash::wire::message::TurnOptions;
-use ash::wire::{SandboxId, SessionId, TurnId};
+use ash::wire::{PermissionId, SandboxId, SessionId, TurnId};
 use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
@@ -111,7 +113,7 @@ impl Host {
     }
 
     pub fn room(&self) -> Room {
-        Room { runtime: self.runtime.to_str().expect("text").to_owned(), tmp_bytes: 64 << 20 }
+        Room { runtime: self.runtime.to_str().expect("text").to_owned(), tmp_bytes: 64 << 20, weaknesses: Vec::new() }
     }
 
     pub fn setup(&self, model: &str) -> Setup {
@@ -122,6 +124,7 @@ impl Host {
             gateway: Gateway { base_url: model.to_owned(), api_key: Some(KEY.to_owned()) },
             options: SessionOptions { permission_mode: "bypassPermissions".to_owned(), ..SessionOptions::default() },
             resume: false,
+            egress: Egress::default(),
         }
     }
 
@@ -209,16 +212,16 @@ impl Shim {
     pub async fn connect(&self) -> Daemon {
         let stream = UnixStream::connect(&self.socket).await.expect("connected");
         let (mut from, to) = stream.into_split();
-        let (messages, inbox) = mpsc::channel(1);
+        let (frames, inbox) = mpsc::channel(1);
         tokio::spawn(async move {
-            while let Ok(Some(Frame::Json(body))) = frame::read(&mut from).await {
-                let message = serde_json::from_slice(&body).expect("a message");
-                if messages.send(message).await.is_err() {
+            while let Ok(Some(frame)) = frame::read(&mut from).await {
+                if frames.send(frame).await.is_err() {
                     return;
                 }
             }
         });
-        let mut daemon = Daemon { to, inbox, op: 0, events: Vec::new(), acks: true };
+        let mut daemon =
+            Daemon { to, inbox, last: 0, op: 0, events: Vec::new(), acks: true, archive: Vec::new(), chunks: 0, takes: true };
         daemon.send(&ToShim::Hello { protocol: PROTOCOL, daemon: "test".to_owned() }).await;
         daemon
     }
@@ -243,11 +246,19 @@ impl Shim {
 #[derive(Debug)]
 pub struct Daemon {
     to: OwnedWriteHalf,
-    inbox: mpsc::Receiver<FromShim>,
+    inbox: mpsc::Receiver<Frame>,
+    /// The number of the newest request, and of the one whose answer is waited for.
+    last: u64,
     op: u64,
     pub events: Vec<ShimEvent>,
     /// Whether events are acknowledged as they come.
     pub acks: bool,
+    /// What came of the archive that was asked for last.
+    pub archive: Vec<u8>,
+    /// In how many chunks.
+    pub chunks: u32,
+    /// Whether for each chunk that comes another one is asked for.
+    pub takes: bool,
 }
 
 impl Daemon {
@@ -260,10 +271,17 @@ impl Daemon {
         self.to.write_all(&frame::encode_chunk(chunk).expect("fits")).await.expect("sent");
     }
 
-    /// The next message; events are put aside. `None` when the connection is closed.
+    /// The next message; events and chunks are put aside. `None` when the connection is closed.
     pub async fn next(&mut self) -> Option<FromShim> {
-        let message = tokio::time::timeout(DEADLINE, self.inbox.recv()).await;
-        let message = message.unwrap_or_else(|_| panic!("nothing came; so far: {:#?}", self.kinds()))?;
+        let body = loop {
+            let frame = tokio::time::timeout(DEADLINE, self.inbox.recv()).await;
+            match frame.unwrap_or_else(|_| panic!("nothing came; so far: {:#?}", self.kinds()))? {
+                Frame::Json(body) => break body,
+                Frame::Chunk(chunk) => self.chunk(&chunk).await,
+                Frame::Part(op, _) => panic!("a part of request {op}, and nobody exports here"),
+            }
+        };
+        let message = serde_json::from_slice(&body).expect("a message");
         if let FromShim::Events { events } = &message {
             for (event, before) in events.iter().zip(self.events.last().into_iter().chain(events)) {
                 assert!(event.n == before.n + 1 || self.events.is_empty() || event.n == before.n, "a gap before {}", event.n);
@@ -282,7 +300,7 @@ impl Daemon {
             match self.next().await.expect("an answer") {
                 FromShim::Hello(state) => return state,
                 FromShim::Events { .. } => panic!("Hello comes first"),
-                FromShim::Done { .. } | FromShim::Failed { .. } => {}
+                _ => {}
             }
         }
     }
@@ -299,30 +317,120 @@ impl Daemon {
     }
 
     pub async fn open(&mut self, host: &Host) -> Result<(), String> {
-        self.op += 1;
-        self.send(&ToShim::Open { op: self.op, room: host.room() }).await;
+        self.open_with(host.room()).await
+    }
+
+    pub async fn open_with(&mut self, room: Room) -> Result<(), String> {
+        self.number();
+        self.send(&ToShim::Open { op: self.op, room }).await;
         self.answer().await
     }
 
     pub async fn setup(&mut self, setup: Setup) -> Result<(), String> {
-        self.op += 1;
+        self.number();
         self.send(&ToShim::Setup { op: self.op, setup: Box::new(setup) }).await;
         self.answer().await
     }
 
-    /// Asks for an unpack whose chunks follow.
-    pub async fn begin_unpack(&mut self) {
+    /// Changes what of the network may be reached.
+    pub async fn egress(&mut self, egress: Egress) -> Result<(), String> {
         self.op += 1;
-        self.send(&ToShim::Unpack { op: self.op }).await;
+        self.send(&ToShim::Egress { op: self.op, egress: Box::new(egress) }).await;
+        self.answer().await
     }
 
-    pub async fn unpack(&mut self, archive: &[u8]) -> Result<(), String> {
-        self.begin_unpack().await;
+    /// Answers a request for permission.
+    pub async fn permit(&mut self, id: PermissionId, answer: Value) -> Result<(), String> {
+        self.number();
+        let answer = serde_json::from_value(answer).expect("an answer");
+        self.send(&ToShim::Answer { op: self.op, id, answer }).await;
+        self.answer().await
+    }
+
+    async fn chunk(&mut self, chunk: &[u8]) {
+        assert!(chunk.len() <= frame::CHUNK, "{} bytes", chunk.len());
+        self.archive.extend_from_slice(chunk);
+        if !chunk.is_empty() {
+            self.chunks += 1;
+            if self.takes {
+                self.take(1).await;
+            }
+        }
+    }
+
+    /// The newest request.
+    pub const fn op(&self) -> u64 {
+        self.op
+    }
+
+    /// Goes on with an earlier request.
+    pub const fn set_op(&mut self, op: u64) {
+        self.op = op;
+    }
+
+    const fn number(&mut self) {
+        self.last += 1;
+        self.op = self.last;
+    }
+
+    /// Asks for so many more chunks of what is being packed.
+    pub async fn take(&mut self, chunks: u32) {
+        self.send(&ToShim::PackMore { op: self.op, chunks }).await;
+    }
+
+    /// Asks for an archive, whose chunks follow.
+    pub async fn begin_pack(&mut self, excludes: &[&str]) {
+        self.number();
+        (self.archive, self.chunks) = (Vec::new(), 0);
+        let excludes = excludes.iter().map(|pattern| (*pattern).to_owned()).collect();
+        self.send(&ToShim::Pack { op: self.op, excludes }).await;
+    }
+
+    /// Waits for the whole archive that was asked for last.
+    pub async fn packed(&mut self) -> Result<Vec<u8>, String> {
+        loop {
+            match self.next().await.expect("an answer") {
+                FromShim::Packed { op, .. } if op == self.op => return Ok(std::mem::take(&mut self.archive)),
+                FromShim::Failed { op, error } if op == self.op => return Err(error),
+                _ => {}
+            }
+        }
+    }
+
+    pub async fn pack(&mut self, excludes: &[&str]) -> Result<Vec<u8>, String> {
+        self.begin_pack(excludes).await;
+        self.packed().await
+    }
+
+    /// Asks for a restore whose chunks follow.
+    pub async fn begin_restore(&mut self) {
+        self.number();
+        self.send(&ToShim::Restore { op: self.op, conversation: None }).await;
+    }
+
+    pub async fn restore(&mut self, archive: &[u8]) -> Result<(), String> {
+        self.begin_restore().await;
+        self.send_archive(archive).await
+    }
+
+    /// Sends what was announced, and waits for the answer.
+    pub async fn send_archive(&mut self, archive: &[u8]) -> Result<(), String> {
         for chunk in archive.chunks(frame::CHUNK) {
             self.send_chunk(chunk).await;
         }
         self.send_chunk(b"").await;
         self.answer().await
+    }
+
+    /// Asks for an unpack whose chunks follow.
+    pub async fn begin_unpack(&mut self) {
+        self.number();
+        self.send(&ToShim::Unpack { op: self.op }).await;
+    }
+
+    pub async fn unpack(&mut self, archive: &[u8]) -> Result<(), String> {
+        self.begin_unpack().await;
+        self.send_archive(archive).await
     }
 
     pub async fn begin(&mut self, text: &str) -> TurnId {

@@ -67,6 +67,12 @@ impl Machine {
         Self { name }
     }
 
+    /// Takes it down and boots it again: `--off` powers it off in good order, `--cut` cuts its power.
+    pub fn reboot(&self, how: &str) {
+        let output = command("reboot").args([&self.name, how]).output().expect("tests/box/box starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
     /// Runs a command in it.
     pub fn try_run(&self, arguments: &[&str]) -> Output {
         command("exec").args([&self.name, "--"]).args(arguments).stdin(Stdio::null()).output().expect("tests/box/box starts")
@@ -94,6 +100,17 @@ impl Machine {
             .expect("tests/box/box starts");
         child.stdin.take().expect("piped").write_all(text.as_bytes()).expect("writes");
         assert!(child.wait().expect("ends").success(), "{path}");
+    }
+
+    /// Copies a file of this machine to the same place in another one.
+    pub fn send_to(&self, other: &Self, path: &str) {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        for (verb, name, from, to) in
+            [("pull", &self.name, Path::new(path), file.path()), ("push", &other.name, file.path(), path.as_ref())]
+        {
+            let status = command(verb).arg(name).arg(from).arg(to).status();
+            assert!(status.is_ok_and(|status| status.success()), "{verb} {path}");
+        }
     }
 
     /// The last lines of its journal.
@@ -132,6 +149,8 @@ impl Drop for Machine {
 pub fn unit_tests() -> PathBuf {
     let output = Command::new(env!("CARGO"))
         .args(["test", "--locked", "--offline", "--lib", "--no-run", "--message-format=json"])
+        // As this program was built, so that nothing is built once more.
+        .args(if cfg!(feature = "failpoints") { &["--features", "failpoints"][..] } else { &[] })
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("cargo starts");
@@ -142,12 +161,23 @@ pub fn unit_tests() -> PathBuf {
     found.expect("the library has tests")
 }
 
-/// Runs a script in a machine with a kernel of its own, where every limit is enforced. Returns
-/// whether it succeeded, and what it printed.
-pub fn uml(release: &str, share: &Path, script: &str) -> (bool, String) {
+/// Runs a script of the fixtures in a machine with a kernel of its own, where every limit is
+/// enforced; beside it are the package, the runtime and the scripted model. Returns whether it
+/// succeeded, and what it printed.
+pub fn uml(release: &str, deb: &Path, claude: &Path, script: &str) -> (bool, String) {
+    let share = tempfile::tempdir().expect("folder");
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    for (from, to) in [
+        (deb, "ash.deb"),
+        (claude, "claude"),
+        (&tests.join("fixtures").join(script), script),
+        (&tests.join("scripted_model.py"), "scripted_model.py"),
+    ] {
+        std::fs::copy(from, share.path().join(to)).expect("copies");
+    }
     let output = command("uml")
         .args([release, "--timeout", "600", "--owner", &std::process::id().to_string(), "--share"])
-        .arg(share)
+        .arg(share.path())
         .args(["--", script])
         .output()
         .expect("tests/box/box starts");

@@ -1,7 +1,7 @@
 //! A plain HTTP/1.1 client that shows bytes as they came, so that framing can be compared.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -45,10 +45,37 @@ impl Response {
     }
 }
 
-trait Stream: Read + Write {}
-impl<T: Read + Write> Stream for T {}
+/// A connection.
+pub trait Stream: Read + Write + Send {
+    /// Another handle of it, for another thread.
+    fn again(&self) -> std::io::Result<Box<dyn Stream>>;
+    /// Ends it in both directions.
+    fn cut(&self);
+}
 
-fn connect(target: &Target) -> std::io::Result<Box<dyn Stream>> {
+impl Stream for TcpStream {
+    fn again(&self) -> std::io::Result<Box<dyn Stream>> {
+        Ok(Box::new(self.try_clone()?))
+    }
+
+    fn cut(&self) {
+        // It may have ended by itself.
+        let _ = self.shutdown(Shutdown::Both);
+    }
+}
+
+impl Stream for UnixStream {
+    fn again(&self) -> std::io::Result<Box<dyn Stream>> {
+        Ok(Box::new(self.try_clone()?))
+    }
+
+    fn cut(&self) {
+        let _ = self.shutdown(Shutdown::Both);
+    }
+}
+
+/// Connects.
+pub fn connect(target: &Target) -> std::io::Result<Box<dyn Stream>> {
     // Longer than any turn of a test; only a hang is cut by it.
     let limit = Some(Duration::from_secs(120));
     match target {
@@ -71,6 +98,8 @@ pub struct Open {
     pub head: String,
     reader: BufReader<Box<dyn Stream>>,
     chunked: bool,
+    /// Bytes of the present chunk that have not come yet; `None` before the first chunk.
+    left: Option<usize>,
 }
 
 /// Sends a request and reads the head of its answer.
@@ -91,27 +120,50 @@ pub fn open(target: &Target, method: &str, path: &str, headers: &[(&str, &str)],
     let mut head = String::new();
     while reader.read_line(&mut head)? > 2 {}
     let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
-    Ok(Open { head, reader, chunked })
+    Ok(Open { head, reader, chunked, left: None })
 }
 
 impl Open {
+    /// What has come of the body by now, also a part of a chunk; empty at its end.
+    pub fn piece(&mut self) -> std::io::Result<Vec<u8>> {
+        if !self.chunked {
+            let mut bytes = Vec::new();
+            self.reader.read_to_end(&mut bytes)?;
+            return Ok(bytes);
+        }
+        if self.left.unwrap_or(0) == 0 {
+            if self.left.is_some() {
+                self.line()?;
+            }
+            let line = self.line()?;
+            let size = usize::from_str_radix(line.trim(), 16).map_err(std::io::Error::other)?;
+            self.left = Some(size);
+            if size == 0 {
+                return Ok(Vec::new());
+            }
+        }
+        let (come, left) = (self.reader.fill_buf()?, self.left.unwrap_or(0));
+        if come.is_empty() {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        let bytes = come[..come.len().min(left)].to_vec();
+        self.reader.consume(bytes.len());
+        self.left = Some(left - bytes.len());
+        Ok(bytes)
+    }
+
+    /// A whole line of the framing.
+    fn line(&mut self) -> std::io::Result<String> {
+        let mut line = String::new();
+        self.reader.read_line(&mut line)?;
+        if line.ends_with('\n') { Ok(line) } else { Err(std::io::ErrorKind::UnexpectedEof.into()) }
+    }
+
     /// The next chunk of the body; empty at its end.
     pub fn chunk(&mut self) -> std::io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        if self.chunked {
-            let mut size = String::new();
-            self.reader.read_line(&mut size)?;
-            let size = usize::from_str_radix(size.trim(), 16).map_err(std::io::Error::other)?;
-            bytes.resize(size + 2, 0);
-            self.reader.read_exact(&mut bytes)?;
-            bytes.truncate(size);
-        } else {
-            // A server that closes with a part of the request unread resets the connection behind
-            // its answer, which is whole all the same.
-            let ended = self.reader.read_to_end(&mut bytes);
-            if bytes.is_empty() {
-                ended?;
-            }
+        let mut bytes = self.piece()?;
+        while self.left.unwrap_or(0) > 0 {
+            bytes.extend(self.piece()?);
         }
         Ok(bytes)
     }
@@ -177,6 +229,24 @@ pub fn events(text: &str) -> Vec<Event> {
         events.push(Event { id: id.parse().expect(id), name: name.to_owned(), data });
     }
     events
+}
+
+/// Puts frames together from what comes in pieces. What is cut off in mid frame is no event.
+#[derive(Debug, Default)]
+pub struct Frames {
+    rest: Vec<u8>,
+}
+
+impl Frames {
+    /// The events that are whole now.
+    pub fn take(&mut self, piece: &[u8]) -> Vec<Event> {
+        // The end of a frame may have come half before.
+        let known = self.rest.len().saturating_sub(1);
+        self.rest.extend_from_slice(piece);
+        let Some(end) = self.rest[known..].windows(2).rposition(|end| end == b"\n\n") else { return Vec::new() };
+        let whole: Vec<u8> = self.rest.drain(..known + end + 2).collect();
+        events(&String::from_utf8_lossy(&whole))
+    }
 }
 
 /// The names of events.

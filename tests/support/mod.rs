@@ -7,7 +7,11 @@
 #![allow(dead_code, clippy::print_stderr, reason = "each test file uses a part, and says on standard error what it skips")]
 
 pub mod boxes;
+pub mod disk;
+pub mod follow;
 pub mod http;
+pub mod life;
+pub mod proxy;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -23,6 +27,9 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 /// The key that the scripted model wants, and that must never be seen inside a sandbox.
 pub const MODEL_KEY: &str = "sk-ant-real-key-of-the-test-0123456789";
 
+/// A master key of 32 zeros, unless a test has another one.
+pub const MASTER_KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
 /// The runtime to test with: `ASH_CLAUDE`, a path. Without it a test is skipped with a word on
 /// standard error, and fails where `CI` is set.
 pub fn claude() -> Option<PathBuf> {
@@ -36,6 +43,36 @@ pub fn claude() -> Option<PathBuf> {
     }
 }
 
+/// A small generator of numbers that only have to differ: SplitMix64.
+#[derive(Debug, Clone)]
+pub struct Random(pub u64);
+
+impl Random {
+    /// A number from 0 to less than `bound`.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+}
+
+/// The number in an environment variable, if it is set.
+pub fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|e| panic!("{name}={text}: {e}")))
+}
+
+/// The seed of a run's random choices: `ASH_SOAK_SEED`, or one that differs.
+pub fn seed() -> u64 {
+    number("ASH_SOAK_SEED").unwrap_or_else(|| std::process::id().into())
+}
+
+/// Lets others do something before the next look.
+pub fn pause() {
+    std::thread::park_timeout(Duration::from_millis(20));
+}
+
 /// Waits until `condition` gives a value.
 pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + DEADLINE;
@@ -44,7 +81,7 @@ pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
             return value;
         }
         assert!(Instant::now() < end, "gave up waiting until {what}");
-        std::thread::park_timeout(Duration::from_millis(20));
+        pause();
     }
 }
 
@@ -87,6 +124,31 @@ impl Model {
     }
 }
 
+/// A stand-in for the runtime that misbehaves as its messages ask (`tests/fixtures/runtime.py`).
+#[derive(Debug)]
+pub struct StandIn {
+    folder: tempfile::TempDir,
+}
+
+impl StandIn {
+    /// Puts it where a sandbox can read it, which the repository need not be.
+    pub fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("ash").tempdir_in("/tmp").expect("folder");
+        std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("opens the folder");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/runtime.py");
+        let stand_in = Self { folder };
+        // By another process: a file that a fork of this one holds open for writing can not be run.
+        let status = Command::new("install").arg("-m755").args([&script, &stand_in.path()]).status();
+        assert!(status.is_ok_and(|status| status.success()), "install starts");
+        stand_in
+    }
+
+    /// The program.
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().join("claude")
+    }
+}
+
 /// A daemon with a state folder of its own.
 #[derive(Debug)]
 pub struct Daemon {
@@ -95,6 +157,8 @@ pub struct Daemon {
     claude: PathBuf,
     model_url: String,
     extra: String,
+    env: Vec<(&'static str, String)>,
+    arguments: Vec<std::ffi::OsString>,
     /// Where programs reach it, once it runs.
     pub http: String,
     log: PathBuf,
@@ -106,7 +170,7 @@ impl Daemon {
         Self::start_with(claude, model_url, "")
     }
 
-    /// Starts a daemon with more configuration.
+    /// Starts a daemon with more configuration, which begins with the table `http` if it has that.
     pub fn start_with(claude: &Path, model_url: &str, extra: &str) -> Self {
         // Short, since a socket's path may have 107 bytes (unix(7)).
         let folder = tempfile::Builder::new().prefix("ash").tempdir_in("/tmp").expect("folder");
@@ -118,6 +182,8 @@ impl Daemon {
             claude: claude.to_owned(),
             model_url: model_url.to_owned(),
             extra: extra.to_owned(),
+            env: Vec::new(),
+            arguments: Vec::new(),
             http: String::new(),
             log,
         };
@@ -128,22 +194,34 @@ impl Daemon {
     /// The command that starts it on its state folder.
     pub fn command(&self) -> Command {
         let config = self.folder.path().join("ash.toml");
+        // A table can be there once only.
+        let extra = self.extra.strip_prefix("[http]\n").unwrap_or(&self.extra);
         let text = format!(
-            "[http]\nlisten = \"127.0.0.1:0\"\n[model]\nbase_url = \"{}\"\n[runtime.claude]\npath = \"{}\"\n{}\n",
+            "[model]\nbase_url = \"{}\"\n[runtime.claude]\npath = \"{}\"\n[http]\nlisten = \"127.0.0.1:0\"\n{extra}\n",
             self.model_url,
             self.claude.display(),
-            self.extra
         );
         std::fs::write(&config, text).expect("writes");
         let credentials = self.folder.path().join("credentials");
         std::fs::create_dir_all(&credentials).expect("folder");
         std::fs::write(credentials.join("anthropic_api_key"), MODEL_KEY).expect("writes");
+        let master = self.master_keys();
+        if !master.exists() {
+            std::fs::write(master, MASTER_KEY).expect("writes");
+        }
         let mut command = Command::new(env!("CARGO_BIN_EXE_ashd"));
         command.arg("--config").arg(config).arg("--data").arg(self.data()).arg("--dev");
         command.arg("--shim").arg(env!("CARGO_BIN_EXE_ash-shim")).arg("--init").arg(env!("CARGO_BIN_EXE_ash-init"));
         command.arg("--etc").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/sandbox-etc"));
+        command.args(&self.arguments);
         command.env("CREDENTIALS_DIRECTORY", credentials).stdin(Stdio::null());
+        command.envs(self.env.iter().cloned());
         command
+    }
+
+    /// The file of its master keys. A test may change it before it starts.
+    pub fn master_keys(&self) -> PathBuf {
+        self.folder.path().join("credentials/master_key")
     }
 
     /// Starts it on its state folder, again if need be, and waits until it listens.
@@ -162,6 +240,14 @@ impl Daemon {
 
     /// Kills it with SIGKILL; its sandboxes go on.
     pub fn kill(&mut self) {
+        drop(self.process.take());
+    }
+
+    /// Asks it to stop with SIGTERM, and waits until it is gone; its sandboxes go on.
+    pub fn stop(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(self.pid().cast_signed());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("signals");
+        wait_for("the daemon is gone", || self.has_ended().then_some(()));
         drop(self.process.take());
     }
 
@@ -224,6 +310,14 @@ impl Daemon {
     pub fn session(&self) -> String {
         self.deploy("test", &[("CLAUDE.md", "You are a test agent.\n")]);
         self.create(&json!({"agent": "test"}))
+    }
+
+    /// Sends a message, with partials, and leaves its stream to be read.
+    pub fn post(&self, session: &str, content: &str) -> http::Open {
+        let body = json!({"content": content, "includePartialMessages": true}).to_string();
+        let path = format!("/api/sessions/{session}/messages");
+        let kind = [("content-type", "application/json")];
+        http::open(&self.control(), "POST", &path, &kind, Some(body.as_bytes())).expect("answers")
     }
 
     /// Sends a message and reads its stream to the end.
@@ -290,31 +384,50 @@ pub fn base64(bytes: &[u8]) -> String {
 }
 
 impl Daemon {
+    /// Replaces what its next starts find in their environment.
+    pub fn set_env(&mut self, env: Vec<(&'static str, String)>) {
+        self.env = env;
+    }
+
+    /// Adds an option to its command line, with a value.
+    pub fn add_argument(&mut self, name: &str, value: impl Into<std::ffi::OsString>) {
+        self.arguments.extend([name.into(), value.into()]);
+    }
+
     /// Replaces what [`Self::start_with`] added to the configuration.
     pub fn add_config(&mut self, extra: &str) {
         self.extra = extra.to_owned();
     }
 }
 
+/// Numbers of the shims of this daemon's sandboxes.
+pub fn shims(daemon: &Daemon) -> Vec<i32> {
+    let folder = daemon.data();
+    let processes = std::fs::read_dir("/proc").expect("reads").filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    processes
+        .filter(|pid: &i32| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line);
+            let program = line.split('\0').next().unwrap_or_default();
+            program.ends_with("/ash-shim") && line.contains(&*folder.to_string_lossy())
+        })
+        .collect()
+}
+
 /// Kills every shim of this daemon's sandboxes with SIGKILL, and waits until they are gone.
 pub fn kill_shims(daemon: &Daemon) {
-    let folder = daemon.data();
-    let shims = || -> Vec<i32> {
-        let processes =
-            std::fs::read_dir("/proc").expect("reads").filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-        processes
-            .filter(|pid: &i32| {
-                let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-                let line = String::from_utf8_lossy(&line);
-                let program = line.split('\0').next().unwrap_or_default();
-                program.ends_with("/ash-shim") && line.contains(&*folder.to_string_lossy())
-            })
-            .collect()
-    };
-    let found = shims();
+    let found = shims(daemon);
     assert!(!found.is_empty(), "there is a shim to kill");
-    for pid in found {
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).expect("kills");
+    for pid in &found {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), nix::sys::signal::Signal::SIGKILL).expect("kills");
     }
-    wait_for("the shims are gone", || shims().is_empty().then_some(()));
+    // Where a turn ran, others take their place.
+    wait_for("the shims are gone", || shims(daemon).iter().all(|pid| !found.contains(pid)).then_some(()));
+}
+
+/// A figure of a process from `/proc/<pid>/status`, in bytes: `VmRSS` now, `VmHWM` at its highest.
+pub fn memory(pid: impl std::fmt::Display, name: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()).expect(name) << 10
 }

@@ -1,17 +1,25 @@
 //! `ashctl session`.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
-use super::chat;
 use super::deploy::environment;
+use super::{chat, egress, events as log, limits, workspace};
 use crate::cli::Context;
 use crate::cli::args::{SessionCommand, SessionCreate, SessionList, SessionShow};
 use crate::cli::error::CliError;
 use crate::cli::output::{BOLD, DIM, ago, clean, columns, now, one_line};
-use crate::client::{Page, SessionQuery};
-use crate::wire::session::{CreateSession, Session};
+use crate::client::{Answer, Page, SessionQuery};
+use crate::wire::egress::{Egress, List};
+use crate::wire::limits::Limits;
+use crate::wire::session::{CreateSession, Session, SessionConfig};
+use crate::wire::snapshot::{ForkSession, RewindIfBusy, RewindSession};
+use crate::wire::turn::TurnList;
 use crate::wire::{SessionId, Timestamp};
 
+/// How often it is looked for more lines.
+const FOLLOW_PAUSE: Duration = Duration::from_millis(500);
 /// Rows asked for at once where all are wanted: the most that the daemon gives.
 const PAGE_ROWS: u32 = 1000;
 
@@ -22,19 +30,42 @@ pub(super) async fn run(command: SessionCommand, context: &mut Context) -> Resul
         SessionCommand::Show(args) if args.messages => messages(args.id, context).await,
         SessionCommand::Show(args) if args.events => events(args.id, context).await,
         SessionCommand::Show(args) => show(&args, context).await,
+        SessionCommand::Events(args) => log::run(args, context).await,
         SessionCommand::Send(args) => chat::send(args, context).await,
-        SessionCommand::End { ids } => end(&ids, context).await,
+        SessionCommand::Pause { ids } => each(&ids, "Paused", Change::Pause, context).await,
+        SessionCommand::Stop { ids } => each(&ids, "Stopped", Change::Stop, context).await,
+        SessionCommand::Resume { ids } => each(&ids, "Resumed", Change::Resume, context).await,
+        SessionCommand::Fork { id, at } => fork(id, at, context).await,
+        SessionCommand::Rewind { id, to, interrupt } => rewind(id, to, interrupt, context).await,
+        SessionCommand::Download { id, file, all } => workspace::download(id, file, all, context).await,
+        SessionCommand::Upload { id, source, replace } => workspace::upload(id, &source, replace, context).await,
+        SessionCommand::Logs { id, follow } => logs(id, follow, context).await,
+        SessionCommand::Snapshots { id, take } => snapshots(id, take, context).await,
+        SessionCommand::Egress(args) => egress::run(args, context).await,
+        SessionCommand::Limits(args) => limits::run(args, context).await,
+        SessionCommand::End { ids } => each(&ids, "Ended", Change::End, context).await,
     }
 }
 
 async fn create(args: SessionCreate, context: &mut Context) -> Result<(), CliError> {
     let env = environment(None, &args.env)?;
+    let allow = List::new(args.allow)
+        .map_err(|error| CliError::usage(format!("--allow {error}"), "\"*.example.com\" is one entry for all names below one"))?;
+    let egress = (!allow.entries().is_empty()).then_some(Egress { allow });
+    let limits = limits::asked(&args.limits)?;
+    let limits = (limits != Limits::default()).then_some(limits);
     let body = CreateSession {
         agent: args.agent,
         model: args.model,
         system_prompt: args.system_prompt,
         extra_env: (!env.is_empty()).then_some(env),
-        ..CreateSession::default()
+        config: SessionConfig {
+            permission_mode: args.permission_mode,
+            egress,
+            limits,
+            credential_id: args.credential.map(|id| id.to_string()),
+            ..SessionConfig::default()
+        },
     };
     let answer = context.client.create_session(&body).await?;
     let output = &mut context.output;
@@ -89,10 +120,10 @@ pub(super) fn table(sessions: &[Session], context: &mut Context) -> Result<(), C
 
 async fn show(args: &SessionShow, context: &mut Context) -> Result<(), CliError> {
     let answer = context.client.session(args.id).await?;
-    let output = &mut context.output;
-    if output.is_json() {
-        return output.json(&answer.json["session"]);
+    if context.output.is_json() {
+        return context.output.json(&answer.json["session"]);
     }
+    let turns = open_turns(args.id, context).await;
     let (session, now) = (answer.body.session, now());
     let mut fields = vec![
         ("Session", session.id.to_string()),
@@ -103,9 +134,23 @@ async fn show(args: &SessionShow, context: &mut Context) -> Result<(), CliError>
         ("Active", ago(session.last_active_at, now)),
         ("Created", ago(session.created_at, now)),
     ];
+    fields.extend(turns.map(|turns| ("Turns", turns)));
     fields.extend(session.runner_id.map(|runner| ("Runner", runner)));
     fields.extend(session.parent_session_id.map(|parent| ("Forked from", parent)));
-    output.fields(&fields)
+    context.output.fields(&fields)
+}
+
+/// How many turns run and wait, if any do. Beside the point enough that a failure is passed over.
+async fn open_turns(id: SessionId, context: &Context) -> Option<String> {
+    let page = Page { after: None, limit: Some(PAGE_ROWS) };
+    let (running, queued) =
+        tokio::join!(context.client.turns(id, Some("running"), page), context.client.turns(id, Some("queued"), page));
+    let count = |turns: Option<Answer<TurnList>>, what| {
+        let count = turns.map_or(0, |answer| answer.body.turns.len());
+        (count > 0).then(|| format!("{count} {what}"))
+    };
+    let parts: Vec<_> = [count(running.ok(), "running"), count(queued.ok(), "queued")].into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 async fn messages(id: SessionId, context: &mut Context) -> Result<(), CliError> {
@@ -162,15 +207,98 @@ async fn events(id: SessionId, context: &mut Context) -> Result<(), CliError> {
     if context.output.is_json() { context.output.json(&Value::Array(all)) } else { Ok(()) }
 }
 
-async fn end(ids: &[SessionId], context: &mut Context) -> Result<(), CliError> {
-    let mut ended = Vec::new();
+/// What is done to each of several sessions.
+#[derive(Debug, Clone, Copy)]
+enum Change {
+    Pause,
+    Stop,
+    Resume,
+    End,
+}
+
+async fn each(ids: &[SessionId], done: &str, change: Change, context: &mut Context) -> Result<(), CliError> {
+    let mut changed = Vec::new();
     for id in ids {
-        let mut answer = context.client.end_session(*id).await?;
+        let client = &context.client;
+        let mut answer = match change {
+            Change::Pause => client.pause_session(*id).await,
+            Change::Stop => client.stop_session(*id).await,
+            Change::Resume => client.resume_session(*id).await,
+            Change::End => client.end_session(*id).await,
+        }?;
         if context.output.is_json() {
-            ended.push(answer.json["session"].take());
+            changed.push(answer.json["session"].take());
         } else {
-            context.output.line(format_args!("Ended session {id}"))?;
+            context.output.line(format_args!("{done} session {id}"))?;
         }
     }
-    context.output.documents(ended)
+    context.output.documents(changed)
+}
+
+async fn fork(id: SessionId, at: Option<i64>, context: &mut Context) -> Result<(), CliError> {
+    let answer = context.client.fork_session(id, &ForkSession { event_id: at }).await?;
+    let output = &mut context.output;
+    if output.is_json() {
+        return output.json(&answer.json["session"]);
+    }
+    let fork = answer.body.session.id;
+    output.line(fork)?;
+    output.whisper(format_args!("It is paused: ashctl session resume {fork}"));
+    Ok(())
+}
+
+async fn rewind(id: SessionId, to: i64, interrupt: bool, context: &mut Context) -> Result<(), CliError> {
+    let if_busy = if interrupt { RewindIfBusy::Interrupt } else { RewindIfBusy::Reject };
+    let answer = context.client.rewind_session(id, &RewindSession { event_id: to, if_busy }).await?;
+    let output = &mut context.output;
+    if output.is_json() {
+        output.json(&answer.json["session"])
+    } else {
+        output.line(format_args!("Took session {id} back to event {to}"))
+    }
+}
+
+async fn logs(id: SessionId, follow: bool, context: &mut Context) -> Result<(), CliError> {
+    // Only the first look wakes it.
+    let (mut after, mut wake) = (None, true);
+    loop {
+        let answer = context.client.logs(id, after, std::mem::take(&mut wake)).await?;
+        for (line, json) in answer.body.logs.iter().zip(answer.json["logs"].as_array().into_iter().flatten()) {
+            after = Some(line.index);
+            if context.output.is_json() {
+                context.output.line(json)?;
+            } else {
+                context.output.line(format_args!("{DIM}{} {:6}{DIM:#} {}", line.ts, line.level, clean(&line.text)))?;
+            }
+        }
+        if !follow {
+            return Ok(());
+        }
+        tokio::time::sleep(FOLLOW_PAUSE).await;
+    }
+}
+
+async fn snapshots(id: SessionId, take: bool, context: &mut Context) -> Result<(), CliError> {
+    let (listed, json) = if take {
+        let mut answer = context.client.take_snapshot(id).await?;
+        (vec![answer.body.snapshot], answer.json["snapshot"].take())
+    } else {
+        let mut answer = context.client.snapshots(id).await?;
+        (answer.body.snapshots, answer.json["snapshots"].take())
+    };
+    if context.output.is_json() {
+        return context.output.json(&json);
+    }
+    if listed.is_empty() {
+        context.output.whisper("There is none yet. One is taken when the session is paused, stopped or parked.");
+    }
+    for one in listed {
+        let (event, when) = (one.event_id, one.created_at.map(|at| ago(at, now())).unwrap_or_default());
+        let what = match (&one.damage, one.stored_bytes) {
+            (Some(damage), _) => format!("damaged: {}", clean(damage)),
+            (None, bytes) => format!("{} bytes  {}", bytes.unwrap_or_default(), one.reason.as_deref().unwrap_or_default()),
+        };
+        context.output.line(format_args!("event {event:>6}  {DIM}{when}{DIM:#}  {what}"))?;
+    }
+    Ok(())
 }

@@ -1,33 +1,24 @@
 //! `/api/agents`.
 
-use std::io::{self, Read};
-use std::time::Duration;
-
 use axum::Json as JsonBody;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
-use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, mpsc};
 
 use crate::agent::ContentError;
 use crate::agent::name::check_env;
 use crate::auth::Principal;
+use crate::fault::{self, Point};
 use crate::http::App;
 use crate::http::extract::{DEPLOY_MAX, Id, Json};
 use crate::http::problem::Failure;
+use crate::http::upload::Upload;
 use crate::store::SessionFilter;
 use crate::wire::agent::{AgentBody, AgentList, AgentPatch, DeployBody};
 use crate::wire::problem::Code;
 
 const PROMPT_MAX: usize = 1_000_000;
-/// Uploads at a time. Each holds a thread until it has come, and others need threads as well.
-static UPLOADS: Semaphore = Semaphore::const_new(64);
-/// How long an upload may bring nothing.
-const PIECE_DEADLINE: Duration = Duration::from_secs(30);
-/// Pieces of an upload that wait between the connection and the disk.
-const PIECES: usize = 4;
 
 pub async fn deploy(
     State(app): State<App>,
@@ -54,48 +45,10 @@ pub async fn deploy_archive(
         let sentence = "The body has to be a tar archive, with Content-Type: application/x-tar";
         return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::UnsupportedMediaType, sentence));
     }
-    let Ok(_place) = UPLOADS.try_acquire() else { return Err(Failure::busy("Too many agents are being uploaded; try again")) };
-    let (pieces, received) = mpsc::channel(PIECES);
-    let receiving = tokio::spawn(receive(body, pieces));
-    let row = app.agents.deploy_archive(&caller, &name, PieceReader { pieces: received, piece: Bytes::new() }).await;
-    receiving.abort();
-    let row = row?;
+    let upload = Upload::begin(body)?;
+    let row = app.agents.deploy_archive(&caller, &name, upload).await?;
     tracing::info!(agent = row.name, version = row.deploys, digest = row.digest, principal = caller.name, "agent deployed");
     Ok((StatusCode::CREATED, JsonBody(AgentBody { agent: app.agents.shown(row) })))
-}
-
-/// Hands the body's pieces on; stops when nobody takes them any more.
-async fn receive(mut body: Body, pieces: mpsc::Sender<io::Result<Bytes>>) {
-    loop {
-        let piece = match tokio::time::timeout(PIECE_DEADLINE, body.frame()).await {
-            Ok(None) => return,
-            Ok(Some(Ok(frame))) => frame.into_data().map_err(|_| io::ErrorKind::InvalidData.into()),
-            Ok(Some(Err(error))) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, error)),
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
-        };
-        if pieces.send(piece).await.is_err() {
-            return;
-        }
-    }
-}
-
-struct PieceReader {
-    pieces: mpsc::Receiver<io::Result<Bytes>>,
-    piece: Bytes,
-}
-
-impl Read for PieceReader {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        while self.piece.is_empty() {
-            match self.pieces.blocking_recv() {
-                Some(piece) => self.piece = piece?,
-                None => return Ok(0),
-            }
-        }
-        let taken = self.piece.len().min(into.len());
-        into[..taken].copy_from_slice(&self.piece.split_to(taken));
-        Ok(taken)
-    }
 }
 
 pub async fn list(State(app): State<App>, caller: Principal) -> Result<JsonBody<AgentList>, Failure> {
@@ -136,7 +89,9 @@ pub async fn delete(State(app): State<App>, caller: Principal, Id(name): Id<Stri
         }
         offset += rows.len() as i64;
     }
+    fault::at(Point::DeleteEnded);
     app.agents.delete(&caller.tenant, &name).await?;
+    fault::at(Point::DeleteStored);
     tracing::info!(agent = name, principal = caller.name, "agent deleted");
     Ok(JsonBody(json!({"ok": true})))
 }

@@ -1,5 +1,7 @@
 //! `/api/sessions`.
 
+use std::sync::Arc;
+
 use axum::Json as JsonBody;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -11,16 +13,15 @@ use crate::agent::ContentError;
 use crate::agent::name::check_env;
 use crate::auth::Principal;
 use crate::http::App;
-use crate::http::extract::{Flat, Id, MESSAGE_MAX, Params};
+use crate::http::extract::{Flat, Id, IdempotencyKey, MESSAGE_MAX, Params, in_range, page};
+use crate::http::list::{self, Source};
 use crate::http::problem::Failure;
 use crate::http::sse::{self, Wanted};
 use crate::session::view::{self, FrameFilter};
-use crate::store::{EventFilter, SessionFilter, SessionRow};
-use crate::wire::event::Kind;
-use crate::wire::message::{MessageBody, TurnOptions};
-use crate::wire::session::{
-    CreateSession, EventList, InterruptBody, MessageList, Session, SessionBody, SessionConfig, SessionList, Status,
-};
+use crate::store::{EventFilter, EventRow, MessageRow, SessionFilter, SessionRow, Store, StoreError};
+use crate::wire::event::{Kind, SessionEvent};
+use crate::wire::message::{Message, MessageBody, TurnOptions};
+use crate::wire::session::{CreateSession, InterruptBody, Session, SessionBody, SessionConfig, SessionList, Status};
 use crate::wire::{SessionId, TurnId};
 
 /// Largest body of a new session: a prompt, and the definitions of subagents and MCP servers.
@@ -33,6 +34,8 @@ const PROMPT_MAX: usize = 1_000_000;
 
 fn shown(app: &App, row: SessionRow) -> Session {
     Session {
+        limits: None,
+        spent: None,
         sandbox_state: app.sessions.phase(row.id).as_str().to_owned(),
         id: row.id,
         agent_name: row.agent,
@@ -46,11 +49,13 @@ fn shown(app: &App, row: SessionRow) -> Session {
         parent_session_id: row.parent.map(|parent| parent.to_string()),
         model: row.model,
         config: row.config,
+        weaknesses: app.sessions.weaknesses(),
     }
 }
 
-fn body(app: &App, row: SessionRow) -> JsonBody<SessionBody> {
-    JsonBody(SessionBody { session: shown(app, row) })
+pub fn body(app: &App, row: SessionRow) -> JsonBody<SessionBody> {
+    let limits = Some(app.sessions.limits_that_count(&row));
+    JsonBody(SessionBody { session: Session { limits, ..shown(app, row) } })
 }
 
 pub async fn create(
@@ -64,10 +69,6 @@ pub async fn create(
     check_model(request.model.as_deref())?;
     if request.system_prompt.as_ref().is_some_and(|prompt| prompt.len() > PROMPT_MAX) {
         return Err(Failure::field("systemPrompt", format!("has to be at most {PROMPT_MAX} bytes")));
-    }
-    if request.credential_id.is_some() {
-        // None can be stored yet, so whichever it names does not exist.
-        return Err(Failure::invalid("Invalid or inaccessible credential"));
     }
     if let Some(env) = &request.extra_env {
         check_env("extraEnv", env).map_err(ContentError::from)?;
@@ -115,7 +116,9 @@ pub async fn list(
 
 pub async fn show(State(app): State<App>, caller: Principal, Id(id): Id<SessionId>) -> Result<JsonBody<SessionBody>, Failure> {
     let row = app.sessions.get(&caller.tenant, id).await?;
-    Ok(body(&app, row))
+    let spent = Some(app.sessions.spent(id).await?);
+    let JsonBody(SessionBody { session }) = body(&app, row);
+    Ok(JsonBody(SessionBody { session: Session { spent, ..session } }))
 }
 
 pub async fn end(State(app): State<App>, caller: Principal, Id(id): Id<SessionId>) -> Result<JsonBody<SessionBody>, Failure> {
@@ -138,6 +141,12 @@ pub async fn configure(
     Flat(request, _): Flat<ConfigBody, SessionConfig>,
 ) -> Result<JsonBody<SessionBody>, Failure> {
     check_model(request.model.as_deref())?;
+    if request.config.egress.is_some() {
+        return Err(Failure::field("egress", "is changed by PATCH /api/sessions/{id}/egress"));
+    }
+    if request.config.limits.is_some() {
+        return Err(Failure::field("limits", "is changed by PATCH /api/sessions/{id}/limits"));
+    }
     let row = app.sessions.configure(&caller.tenant, id, request.model, request.config).await?;
     Ok(body(&app, row))
 }
@@ -146,6 +155,7 @@ pub async fn post_message(
     State(app): State<App>,
     caller: Principal,
     Id(id): Id<SessionId>,
+    key: IdempotencyKey,
     Flat(request, _): Flat<MessageBody, TurnOptions, MESSAGE_MAX>,
 ) -> Result<Response, Failure> {
     check_model(request.options.model.as_deref())?;
@@ -157,7 +167,8 @@ pub async fn post_message(
     }
     let partials = request.options.include_partial_messages;
     let message = MessageBody { content: check_content(&request.content)?, ..request };
-    let posted = app.sessions.post(&caller.tenant, id, message).await?;
+    let key = key.of(&message);
+    let posted = app.sessions.post(&caller.tenant, id, message, key).await?;
     tracing::debug!(session_id = %id, turn = %posted.turn, principal = caller.name, "message taken");
     let filter = EventFilter { turn: Some(posted.turn), ..EventFilter::default() };
     let cursor = app.sessions.cursor(&caller.tenant, id, posted.first_event - 1, filter).await?;
@@ -207,13 +218,29 @@ pub async fn messages(
     caller: Principal,
     Id(id): Id<SessionId>,
     Params(params): Params<AfterParams>,
-) -> Result<JsonBody<MessageList>, Failure> {
-    let limit = in_range("limit", params.limit, 1..=1000)?.unwrap_or(100);
-    let after = in_range("after", params.after, 0..=i64::MAX)?.unwrap_or(0);
+) -> Result<Response, Failure> {
+    let (after, limit) = page(params.after, params.limit, 100)?;
     let row = app.sessions.get(&caller.tenant, id).await?;
-    let rows = app.store.messages(id, after, limit as usize).await?;
-    let messages = rows.iter().map(|message| view::message(id, &row.tenant, message)).collect();
-    Ok(JsonBody(MessageList { messages }))
+    list::respond("messages", Messages { store: app.store, id, tenant: row.tenant }, after, limit).await
+}
+
+struct Messages {
+    store: Arc<dyn Store>,
+    id: SessionId,
+    tenant: String,
+}
+
+impl Source for Messages {
+    type Row = MessageRow;
+    type Shown = Message;
+
+    async fn read(&self, after: i64, limit: usize, bytes: usize) -> Result<Vec<MessageRow>, StoreError> {
+        self.store.messages(self.id, after, limit, bytes).await
+    }
+
+    fn show(&self, row: &MessageRow) -> (i64, Option<Message>) {
+        (row.sequence, Some(view::message(self.id, &self.tenant, row)))
+    }
 }
 
 pub async fn events(
@@ -221,9 +248,8 @@ pub async fn events(
     caller: Principal,
     Id(id): Id<SessionId>,
     Params(params): Params<AfterParams>,
-) -> Result<JsonBody<EventList>, Failure> {
-    let limit = in_range("limit", params.limit, 1..=1000)?.unwrap_or(200);
-    let after = in_range("after", params.after, 0..=i64::MAX)?.unwrap_or(0);
+) -> Result<Response, Failure> {
+    let (after, limit) = page(params.after, params.limit, 200)?;
     let row = app.sessions.get(&caller.tenant, id).await?;
     let kinds = match params.r#type.as_deref() {
         None => Kind::of_any_timeline(),
@@ -232,10 +258,49 @@ pub async fn events(
     if kinds.is_empty() {
         return Err(Failure::field("type", "is not a type of event"));
     }
-    let filter = EventFilter { turn: None, kinds };
-    let rows = app.store.events(id, after, limit as usize, filter).await?;
-    let events = rows.iter().filter_map(|event| view::timeline(id, &row.tenant, event)).collect();
-    Ok(JsonBody(EventList { events }))
+    list::respond("events", Timeline { store: app.store, id, tenant: row.tenant, kinds }, after, limit).await
+}
+
+struct Timeline {
+    store: Arc<dyn Store>,
+    id: SessionId,
+    tenant: String,
+    kinds: Vec<Kind>,
+}
+
+impl Source for Timeline {
+    type Row = EventRow;
+    type Shown = SessionEvent;
+
+    async fn read(&self, after: i64, limit: usize, bytes: usize) -> Result<Vec<EventRow>, StoreError> {
+        let filter = EventFilter { turn: None, kinds: self.kinds.clone(), bytes: Some(bytes) };
+        self.store.events(self.id, after, limit, filter).await
+    }
+
+    fn show(&self, row: &EventRow) -> (i64, Option<SessionEvent>) {
+        (row.id, view::timeline(self.id, &self.tenant, row))
+    }
+}
+
+/// The kinds of a list of types, separated by commas.
+fn kinds_of(types: &str) -> Result<Vec<Kind>, Failure> {
+    let mut kinds = Vec::new();
+    for name in types.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        let found = Kind::of_frame(name);
+        if found.is_empty() {
+            return Err(Failure::field("types", format!("{name:?} is not a type of event")));
+        }
+        kinds.extend(found);
+    }
+    if kinds.is_empty() { Err(Failure::field("types", "names no type of event")) } else { Ok(kinds) }
+}
+
+/// A stream of one turn ends with the turn's end, also if that was not asked for.
+fn with_end(mut kinds: Vec<Kind>, one_turn: bool) -> Vec<Kind> {
+    if one_turn && !kinds.is_empty() && !kinds.contains(&Kind::TurnEnded) {
+        kinds.push(Kind::TurnEnded);
+    }
+    kinds
 }
 
 #[derive(Debug, Deserialize)]
@@ -244,6 +309,7 @@ pub struct StreamParams {
     after: Option<i64>,
     turn: Option<String>,
     partials: Option<bool>,
+    types: Option<String>,
 }
 
 pub async fn stream(
@@ -259,11 +325,17 @@ pub async fn stream(
     // A browser that reconnects sends the header and repeats the query of its first request.
     let after = in_range("after", last_seen.or(params.after), 0..=i64::MAX)?.unwrap_or(0);
     let turn = params.turn.map(|turn| turn.parse::<TurnId>()).transpose().map_err(|e| Failure::field("turn", e.to_string()))?;
-    let filter = EventFilter { turn, ..EventFilter::default() };
-    let mut cursor = app.sessions.cursor(&caller.tenant, id, after, filter).await?;
-    if let Some(turn) = turn
-        && app.store.get_turn(id, turn).await?.state.is_over()
-    {
+    let kinds = params.types.as_deref().map(kinds_of).transpose()?.unwrap_or_default();
+    let row = match turn {
+        Some(turn) => Some(app.sessions.turn(&caller.tenant, id, turn).await?),
+        None => None,
+    };
+    // Nothing before its first event can be of the turn, and the end of the turn ends the stream.
+    let from = row.as_ref().map_or(after, |row| after.max(row.first_event - 1));
+    let kinds = with_end(kinds, turn.is_some());
+    let mut cursor = app.sessions.cursor(&caller.tenant, id, after, EventFilter { turn, kinds, bytes: None }).await?;
+    cursor.skip_to(from);
+    if row.is_some_and(|row| row.state.is_over()) {
         cursor.end_at_tail();
     }
     let filter = FrameFilter { partials: params.partials.unwrap_or(true), whole_log: turn.is_none() };
@@ -285,20 +357,6 @@ fn check_model(model: Option<&str>) -> Result<(), Failure> {
             Err(Failure::field("model", format!("has to be 1 to {MODEL_MAX} characters without spaces")))
         }
         _ => Ok(()),
-    }
-}
-
-fn in_range(field: &str, value: Option<i64>, range: std::ops::RangeInclusive<i64>) -> Result<Option<i64>, Failure> {
-    match value {
-        Some(value) if !range.contains(&value) => {
-            let reason = if *range.end() == i64::MAX {
-                format!("has to be at least {}", range.start())
-            } else {
-                format!("has to be from {} to {}", range.start(), range.end())
-            };
-            Err(Failure::field(field, reason))
-        }
-        value => Ok(value),
     }
 }
 

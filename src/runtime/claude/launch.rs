@@ -24,6 +24,8 @@ pub const ENV: &[(&str, &str)] = &[
 #[derive(Debug, Clone, PartialEq)]
 pub struct Flags {
     permission_mode: String,
+    /// Whether somebody can be asked; without, the program refuses by itself what it would ask.
+    asks: bool,
     allowed_tools: Vec<String>,
     disallowed_tools: Vec<String>,
     betas: Vec<String>,
@@ -47,6 +49,7 @@ impl Flags {
         }
         Self {
             permission_mode: session.permission_mode.clone(),
+            asks: session.ask.is_some(),
             allowed_tools: session.allowed_tools.clone(),
             disallowed_tools,
             betas: session.betas.clone(),
@@ -92,6 +95,7 @@ pub fn argv(flags: &Flags, model: Option<&str>, start: Start, conversation: &str
         Start::Resume => add("resume", conversation),
     }
     add("permission-mode", &flags.permission_mode);
+    add("permission-prompt-tool", if flags.asks { "stdio" } else { "" });
     add("model", model.unwrap_or_default());
     add("allowedTools", &flags.allowed_tools.join(","));
     add("disallowedTools", &flags.disallowed_tools.join(","));
@@ -103,6 +107,30 @@ pub fn argv(flags: &Flags, model: Option<&str>, start: Start, conversation: &str
     add("max-budget-usd", &flags.max_budget_usd.map(|n| n.to_string()).unwrap_or_default());
     add("json-schema", flags.schema.as_deref().unwrap_or_default());
     argv
+}
+
+/// The flag that brings rules granted in earlier processes. They are no part of [`Flags`]: the
+/// process that granted one has it already.
+///
+/// As JSON, and not with `--allowedTools`, which is taken apart at commas and parentheses without
+/// regard to what stands escaped: a rule about a command that the model chose could become two, one
+/// of which nobody granted.
+pub fn grants(rules: &[String]) -> Option<String> {
+    (!rules.is_empty()).then(|| format!("--settings={}", json!({"permissions": {"allow": rules}})))
+}
+
+/// A line on the program's standard input, which may hold JSON as it came from elsewhere.
+pub fn raw_line<T: serde::Serialize>(value: &T) -> Vec<u8> {
+    // Fails only for maps with keys that are no text, of which there are none here.
+    let mut line = serde_json::to_vec(value).unwrap_or_default();
+    // In JSON these can only be white space between its parts.
+    for byte in &mut line {
+        if matches!(byte, b'\n' | b'\r') {
+            *byte = b' ';
+        }
+    }
+    line.push(b'\n');
+    line
 }
 
 /// A line on the program's standard input.
@@ -122,8 +150,9 @@ mod tests {
     use serde_json::value::to_raw_value;
 
     use super::*;
-    use crate::link::shim::RawValueEq;
+    use crate::link::shim::{Ask, RawValueEq};
     use crate::wire::message::OutputFormat;
+    use crate::wire::permission::Behavior;
 
     fn session() -> SessionOptions {
         SessionOptions { permission_mode: "bypassPermissions".into(), ..SessionOptions::default() }
@@ -148,6 +177,8 @@ mod tests {
             betas: vec!["b-1".into()],
             subagents: Some(Box::new(RawValueEq(to_raw_value(&json!({"boss": {}})).expect("raw")))),
             initial_agent: Some("boss".into()),
+            ask: Some(Ask { timeout_ms: None, on_timeout: Behavior::Deny }),
+            ..SessionOptions::default()
         };
         let turn = TurnOptions {
             effort: Some(Effort::High),
@@ -161,6 +192,7 @@ mod tests {
         let wanted = [
             "--resume=c-1",
             "--permission-mode=default",
+            "--permission-prompt-tool=stdio",
             "--model=--dangerous",
             "--allowedTools=Read,WebSearch",
             "--disallowedTools=Bash(rm *),WebFetch",

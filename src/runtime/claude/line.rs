@@ -5,7 +5,8 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 /// What every line says.
@@ -28,6 +29,12 @@ pub struct System<'a> {
     #[serde(borrow)]
     pub mcp_servers: Vec<McpServer<'a>>,
     pub user_message_uuids: Vec<String>,
+}
+
+/// `background_tasks_changed`: those that run.
+#[derive(Debug, Deserialize)]
+pub struct BackgroundTasks {
+    pub tasks: Vec<IgnoredAny>,
 }
 
 /// A row of `mcp_servers`.
@@ -213,4 +220,69 @@ pub struct Asked<'a> {
 pub struct RpcId<'a> {
     #[serde(borrow, default)]
     pub id: Option<&'a RawValue>,
+}
+
+/// `control_cancel_request`.
+#[derive(Debug, Deserialize)]
+pub struct ControlCancel<'a> {
+    #[serde(borrow)]
+    pub request_id: Cow<'a, str>,
+}
+
+/// A `control_request` that asks for permission.
+#[derive(Debug, Deserialize)]
+pub struct ToolLine<'a> {
+    #[serde(borrow)]
+    pub request: ToolRequest<'a>,
+}
+
+/// `can_use_tool`. All raw: a part of another shape must not leave the whole without an answer.
+#[derive(Debug, Deserialize)]
+pub struct ToolRequest<'a> {
+    #[serde(borrow, default)]
+    pub tool_name: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub input: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub tool_use_id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub description: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub blocked_path: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub permission_suggestions: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub requires_user_interaction: Option<&'a RawValue>,
+}
+
+/// One of `permission_suggestions`.
+#[derive(Debug, Deserialize)]
+pub struct Suggestion<'a> {
+    #[serde(borrow, rename = "type", default)]
+    pub kind: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub behavior: Cow<'a, str>,
+    #[serde(default)]
+    pub rules: Vec<Rule>,
+}
+
+/// A rule about permission, as the program says it in JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rule {
+    pub tool_name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule_content: Option<String>,
+}
+
+/// The input of `AskUserQuestion`, as far as it is looked at.
+#[derive(Debug, Deserialize)]
+pub struct Questions {
+    pub questions: Vec<Question>,
+}
+
+/// One of them.
+#[derive(Debug, Deserialize)]
+pub struct Question {
+    pub question: String,
 }

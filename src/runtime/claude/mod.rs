@@ -10,6 +10,8 @@
 //!   there and the rest belongs to the message's turn.
 //! - `subtype: success` may be a failure, and an interrupted turn is no failure.
 //! - Some control requests come before the answer to `initialize`, so they are answered always.
+//! - A request for permission waits for ever, and belongs to the turn that runs when it comes. The
+//!   program takes it back when it is interrupted, and not always when its turn ends.
 //!
 //! Not events for clients: `control_*`, `keep_alive`, `command_lifecycle`, replays of messages, and
 //! `session_state_changed`, whose `idle` only serves as the end of a turn that had no result.
@@ -21,19 +23,26 @@
 mod events;
 mod launch;
 mod line;
+mod permission;
 
 use std::collections::{HashMap, HashSet};
 
 use serde_json::json;
 use serde_json::value::RawValue;
 
+pub use self::launch::ENV;
 use self::launch::{Flags, Start};
-use self::line::{CommandLifecycle, ControlRequest, ControlResponse, Head, Initialized, System, TurnResult};
-use super::{Adapter, BadLine, Ended, Event, Launch, Output, ProcessEnd};
-use crate::link::shim::{EndState, HOME_INSIDE, SessionOptions, Turn, TurnEnd};
+use self::line::{
+    BackgroundTasks, CommandLifecycle, ControlCancel, ControlRequest, ControlResponse, Head, Initialized, System, ToolLine,
+    TurnResult,
+};
+use self::permission::Permissions;
+use super::{Adapter, AnswerError, BadLine, Ended, Event, Launch, Output, ProcessEnd};
+use crate::link::shim::{Ask, EndState, HOME_INSIDE, SessionOptions, Turn, TurnEnd};
 use crate::wire::event::Kind;
 use crate::wire::message::TurnOptions;
-use crate::wire::{SessionId, TurnId};
+use crate::wire::permission::PermissionAnswer;
+use crate::wire::{PermissionId, SessionId, TurnId};
 
 /// Id of the first control request.
 const INITIALIZE: &str = "initialize";
@@ -60,6 +69,7 @@ pub struct Claude {
     own: Option<TurnId>,
     /// Whether deltas become events.
     partials: bool,
+    permissions: Permissions,
 }
 
 /// What is known of the process that runs.
@@ -69,6 +79,8 @@ struct Process {
     start: Start,
     model: Option<String>,
     thinking: Option<u32>,
+    /// How what it asks is put to somebody; `None`: it is refused.
+    ask: Option<Ask>,
     /// Whether it answered `initialize`.
     ready: bool,
     /// Whether it tells of messages with `command_lifecycle`.
@@ -81,6 +93,8 @@ struct Process {
     failed_servers: HashSet<String>,
     /// Names of the tools that were called and have not answered, by the id of the call.
     tools: HashMap<String, String>,
+    /// Tasks in the background.
+    background: u32,
     /// Why it could not start, in its own words.
     failure: Option<String>,
 }
@@ -92,12 +106,14 @@ impl Process {
             start,
             model: None,
             thinking: None,
+            ask: None,
             ready: false,
             tells: false,
             turns: 0,
             requests: 0,
             failed_servers: HashSet::new(),
             tools: HashMap::new(),
+            background: 0,
             failure: None,
         }
     }
@@ -135,6 +151,7 @@ impl Claude {
             given: None,
             own: None,
             partials: false,
+            permissions: Permissions::default(),
         }
     }
 
@@ -151,6 +168,7 @@ impl Claude {
     /// The program took up the given message: from here on its turn runs.
     fn take(&mut self, out: &mut Vec<Output>) {
         if let Some(own) = self.own.take() {
+            self.permissions.turn_over(own, out);
             end(out, own, EndState::Completed, None);
         }
         if let Some(given) = &mut self.given {
@@ -178,6 +196,7 @@ impl Claude {
             if self.own.take().is_none() {
                 self.given = None;
             }
+            self.permissions.turn_over(turn, out);
             end(out, turn, state, cause);
         }
     }
@@ -278,7 +297,14 @@ impl Claude {
                 }
             }
             "control_request" => {
-                if let Ok(line) = serde_json::from_str(&text).map_err(parsed) {
+                if let Ok(line) = serde_json::from_str::<ControlRequest<'_>>(&text).map_err(parsed) {
+                    if let Some(ask) = self.process.ask.filter(|_| line.request.subtype == "can_use_tool")
+                        && let Ok(asked) = serde_json::from_str::<ToolLine<'_>>(&text).map_err(parsed)
+                    {
+                        let turn = self.running();
+                        self.permissions.ask(line.request_id, &asked.request, ask, turn, out);
+                        return Ok(());
+                    }
                     let answer = answer(&line);
                     // It repeats parts of the request, and may wait to be read beside many others.
                     if answer.len() <= ANSWER_MAX {
@@ -288,7 +314,12 @@ impl Claude {
                     }
                 }
             }
-            "control_cancel_request" | "keep_alive" => {}
+            "control_cancel_request" => {
+                if let Ok(line) = serde_json::from_str::<ControlCancel<'_>>(&text).map_err(parsed) {
+                    self.permissions.withdrawn(&line.request_id, out);
+                }
+            }
+            "keep_alive" => {}
             "command_lifecycle" => {
                 if let Ok(line) = serde_json::from_str(&text).map_err(parsed) {
                     self.lifecycle(&line, out);
@@ -310,6 +341,11 @@ impl Claude {
                 }
             }
             "system" => {
+                if head.subtype.as_deref() == Some("background_tasks_changed")
+                    && let Ok(line) = serde_json::from_str::<BackgroundTasks>(&text).map_err(parsed)
+                {
+                    self.process.background = u32::try_from(line.tasks.len()).unwrap_or(u32::MAX);
+                }
                 let line: System<'_> = serde_json::from_str(&text).map_err(parsed).unwrap_or_default();
                 self.system(head.subtype.as_deref().unwrap_or_default(), &line, out);
                 out.push(Output::Event(events::message(self.running(), text)?));
@@ -340,7 +376,7 @@ impl Claude {
 
     /// Whether the turn that was given can be given to another process, since this one never
     /// began it.
-    fn again(&mut self, end: &ProcessEnd, said: &str) -> Option<Ended> {
+    fn again(&mut self, end: &ProcessEnd, said: &str) -> Option<Again> {
         let missing = said.contains("No conversation found");
         let taken = said.contains("is already in use");
         let torn = said.contains(".claude.json") && (said.contains("is corrupted") || said.contains("Configuration error"));
@@ -355,18 +391,23 @@ impl Claude {
             return None;
         }
         let repair = torn.then(|| ["/usr/bin/rm", "-f", &format!("{HOME_INSIDE}/.claude.json")].map(str::to_owned).to_vec());
-        (missing || taken || torn || given.was_ready).then_some(Ended::Again { repair })
+        (missing || taken || torn || given.was_ready).then_some(Again { repair })
     }
+}
+
+/// The turn that was given can be given to another process.
+struct Again {
+    /// What has to be run before.
+    repair: Option<Vec<String>>,
 }
 
 /// Ends a turn.
 fn end(out: &mut Vec<Output>, turn: TurnId, state: EndState, cause: Option<String>) {
-    out.push(Output::Event(Event::new(Some(turn), Kind::TurnEnded, &TurnEnd { turn_id: turn, state, cause })));
-    out.push(Output::TurnOver(turn));
+    out.push(Output::TurnOver(TurnEnd { turn_id: turn, state, cause, usage: None }));
 }
 
-/// The answer to a control request. Nobody is there to be asked yet, so permission is refused in
-/// words that the model can act on.
+/// The answer to a control request that is answered here. Where nobody is there to be asked,
+/// permission is refused in words that the model can act on.
 fn answer(line: &ControlRequest<'_>) -> Vec<u8> {
     let asked = &line.request;
     let response = match asked.subtype.as_ref() {
@@ -403,6 +444,12 @@ fn thinking(turn: &TurnOptions) -> Option<u32> {
 }
 
 impl Adapter for Claude {
+    /// Transcripts with those of subagents, tool results that the model is shown by their path, and
+    /// the memory that the program keeps for a working directory.
+    fn state() -> &'static [&'static str] {
+        &[".claude/projects"]
+    }
+
     fn name(&self) -> &'static str {
         "claude"
     }
@@ -411,9 +458,10 @@ impl Adapter for Claude {
         let start = if self.exists { Start::Resume } else { Start::Fresh };
         let flags = Flags::new(session, turn);
         let model = turn.model.clone().or_else(|| session.model.clone());
-        let argv = launch::argv(&flags, model.as_deref(), start, &self.conversation);
-        self.process = Process { flags: Some(flags), model, ..Process::new(start) };
-        let env = launch::ENV.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut argv = launch::argv(&flags, model.as_deref(), start, &self.conversation);
+        argv.extend(launch::grants(&self.permissions.rules(&session.granted)));
+        self.process = Process { flags: Some(flags), model, ask: session.ask, ..Process::new(start) };
+        let env = ENV.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         Launch { argv, env, opening: launch::opening() }
     }
 
@@ -452,6 +500,7 @@ impl Adapter for Claude {
         let was_ready = self.process.ready;
         self.given = Some(Given { id: turn.id, state: Taken::No, interrupted: false, was_ready, tries });
         self.partials = turn.options.include_partial_messages;
+        self.process.ask = session.ask;
         self.process.turns += 1;
         bytes
     }
@@ -484,20 +533,26 @@ impl Adapter for Claude {
         Ok(out)
     }
 
+    fn answer(&mut self, id: PermissionId, answer: &PermissionAnswer) -> Result<Vec<Output>, AnswerError> {
+        self.permissions.answer(id, answer)
+    }
+
+    fn timed_out(&mut self, id: PermissionId) -> Vec<Output> {
+        self.permissions.timed_out(id)
+    }
+
     fn ended(&mut self, end: &ProcessEnd) -> Ended {
         let said = format!("{}\n{}", self.process.failure.as_deref().unwrap_or_default(), end.stderr);
-        if let Some(again) = self.again(end, &said) {
-            self.process = Process::new(Start::Fresh);
-            return again;
-        }
+        let again = self.again(end, &said);
         let step = if self.process.ready { "runtime ended" } else { "runtime could not be started" };
         let mut cause = format!("{step}: {end}");
         if let Some(failure) = self.process.failure.as_deref().filter(|failure| !cause.contains(*failure)) {
             cause = format!("{cause}: {failure}");
         }
         let mut out = Vec::new();
+        self.permissions.process_over(&mut out);
         let own = self.own.take();
-        let given = self.given.take();
+        let given = self.given.take_if(|_| again.is_none());
         let interrupted = given.as_ref().is_some_and(|given| given.interrupted);
         for turn in own.into_iter().chain(given.map(|given| given.id)) {
             let state = if interrupted { EndState::Interrupted } else { EndState::Failed };
@@ -507,11 +562,18 @@ impl Adapter for Claude {
             self::end(&mut out, turn, state, Some(if interrupted { "interrupted".to_owned() } else { cause.clone() }));
         }
         self.process = Process::new(Start::Fresh);
-        Ended::Over(out)
+        match again {
+            Some(Again { repair }) => Ended::Again { outputs: out, repair },
+            None => Ended::Over(out),
+        }
     }
 
     fn running(&self) -> Option<TurnId> {
         self.own.or_else(|| self.given.as_ref().filter(|given| given.state == Taken::Yes).map(|given| given.id))
+    }
+
+    fn background(&self) -> u32 {
+        self.process.background
     }
 }
 

@@ -6,6 +6,9 @@ use serde_json::value::to_raw_value;
 
 use super::*;
 
+mod noise;
+mod permissions;
+
 fn recorded(case: &str) -> Vec<String> {
     let path = format!("{}/tests/fixtures/claude-2.1.330-{case}.jsonl", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -118,10 +121,14 @@ impl Heard {
                     assert!(!event.data.get().contains('\n'), "data is one line");
                     self.events.push((event.turn, event.kind, data));
                 }
-                Output::TurnOver(turn) => self.over.push(turn),
+                Output::TurnOver(end) => {
+                    self.over.push(end.turn_id);
+                    let data = serde_json::to_value(&end).expect("JSON");
+                    self.events.push((Some(end.turn_id), Kind::TurnEnded, data));
+                }
                 Output::Write(bytes) => self.writes.push(serde_json::from_slice(&bytes).expect("JSON")),
                 Output::Ready { version } => assert_eq!(version, "2.1.330"),
-                Output::Conversation(_) => {}
+                Output::Conversation(_) | Output::Asked { .. } | Output::Settled(_) => {}
             }
         }
     }
@@ -156,7 +163,11 @@ fn play(case: &str, partials: bool) -> (Vec<TurnId>, Heard) {
             let id = read["command_uuid"].as_str().expect("a uuid").parse().expect("a uuid");
             claude.begin(&session(), &turn(id, partials));
         }
+        let tasks = read["tasks"].as_array().filter(|_| read["subtype"] == "background_tasks_changed").map(Vec::len);
         heard.take(claude.read(line.into_bytes()).expect("a line of claude"));
+        if let Some(tasks) = tasks {
+            assert_eq!(claude.background() as usize, tasks, "{case}: what goes on in the background is known");
+        }
     }
     assert_eq!(claude.running(), None, "{case}: nothing runs in the end");
     (turns, heard)
@@ -442,15 +453,15 @@ fn a_conversation_is_found_whichever_way_it_is() {
     let resume = |launch: &Launch| launch.argv.iter().any(|arg| arg.starts_with("--resume="));
     assert!(resume(&claude.launch(&session(), &TurnOptions::default())));
     claude.begin(&session(), &turn(TurnId::new(), false));
-    assert!(matches!(claude.ended(&died("No conversation found with session ID: x\n")), Ended::Again { repair: None }));
+    assert!(matches!(claude.ended(&died("No conversation found with session ID: x\n")), Ended::Again { repair: None, .. }));
     assert!(!resume(&claude.launch(&session(), &TurnOptions::default())));
     let id = TurnId::new();
     claude.begin(&session(), &turn(id, false));
-    assert!(matches!(claude.ended(&died("Error: Session ID x is already in use.\n")), Ended::Again { repair: None }));
+    assert!(matches!(claude.ended(&died("Error: Session ID x is already in use.\n")), Ended::Again { repair: None, .. }));
     assert!(resume(&claude.launch(&session(), &TurnOptions::default())));
     claude.begin(&session(), &turn(id, false));
     let torn = "Claude configuration file at /home/agent/.claude.json is corrupted: JSON Parse error";
-    let Ended::Again { repair: Some(repair) } = claude.ended(&died(torn)) else { panic!("can be repaired") };
+    let Ended::Again { repair: Some(repair), .. } = claude.ended(&died(torn)) else { panic!("can be repaired") };
     assert_eq!(repair, ["/usr/bin/rm", "-f", "/home/agent/.claude.json"]);
 }
 
@@ -517,7 +528,7 @@ fn an_idle_process_that_died_is_replaced_without_a_word() {
     claude.read(ready.to_string().into_bytes()).expect("read");
     claude.begin(&session(), &turn(TurnId::new(), false));
     let killed = ProcessEnd { signal: Some(9), ..ProcessEnd::default() };
-    assert!(matches!(claude.ended(&killed), Ended::Again { repair: None }), "the message was not read yet");
+    assert!(matches!(claude.ended(&killed), Ended::Again { repair: None, .. }), "the message was not read yet");
     let Ended::Over(out) = Claude::new(SessionId::new(), None, true).ended(&killed) else { panic!("nothing to try again") };
     assert!(out.is_empty(), "{out:?}");
 }

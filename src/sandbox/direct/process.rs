@@ -6,6 +6,8 @@ use std::fs;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::cgroup::Figures;
+
 /// A process by its number and the time it started, which name it for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Process {
@@ -19,7 +21,12 @@ struct Stat {
     parent: i32,
     session: i32,
     started: u64,
+    /// Of its own processor time, and that of children it has waited for.
+    ticks: u64,
 }
+
+/// Microseconds of a tick in `/proc`, which are hundredths of a second on all kinds of processors (time(7)).
+const TICK_US: u64 = 10_000;
 
 impl Process {
     /// The living process of this number.
@@ -73,6 +80,23 @@ pub fn family(of: &HashSet<Process>, leader: Process) -> Vec<Process> {
     }
 }
 
+/// What a shim and all that it started take now, as far as it has not ended.
+pub fn figures(shim: Process) -> Figures {
+    let others = family(&HashSet::from([shim]), shim);
+    let mut sum = Figures { cpu_us: Some(0), memory: Some(0), tasks: Some(0), ..Figures::default() };
+    for process in [shim].into_iter().chain(others.into_iter().filter(|other| *other != shim)) {
+        let add = |to: &mut Option<u64>, more: Option<u64>| *to = to.zip(more).map(|(to, more)| to.saturating_add(more)).or(*to);
+        add(&mut sum.cpu_us, stat(process.pid).map(|stat| stat.ticks * TICK_US));
+        let status = fs::read_to_string(format!("/proc/{}/status", process.pid)).unwrap_or_default();
+        let number = |name: &str| -> Option<u64> {
+            status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok())
+        };
+        add(&mut sum.memory, number("VmRSS:").map(|kib| kib << 10));
+        add(&mut sum.tasks, number("Threads:"));
+    }
+    sum
+}
+
 fn all() -> impl Iterator<Item = (i32, Stat)> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| {
@@ -89,15 +113,20 @@ fn stat(pid: i32) -> Option<Stat> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// Reads the fields 3, 4, 6 and 22. The second one is a name in brackets that may hold anything.
+/// Reads the fields 3, 4, 6, 14 to 17 and 22. The second one is a name in brackets that may hold anything.
 fn parse_stat(text: &str) -> Option<Stat> {
     let (_, fields) = text.rsplit_once(") ")?;
     let mut fields = fields.split(' ');
     let state = fields.next()?.chars().next()?;
     let parent = fields.next()?.parse().ok()?;
     let session = fields.nth(1)?.parse().ok()?;
-    let started = fields.nth(15)?.parse().ok()?;
-    Some(Stat { state, parent, session, started })
+    // Fields 14 to 17.
+    let mut ticks = 0_u64;
+    for skipped in [7, 0, 0, 0] {
+        ticks = ticks.saturating_add(fields.nth(skipped)?.parse().ok()?);
+    }
+    let started = fields.nth(4)?.parse().ok()?;
+    Some(Stat { state, parent, session, started, ticks })
 }
 
 #[cfg(test)]
@@ -106,9 +135,9 @@ mod tests {
 
     #[test]
     fn the_name_of_a_process_does_not_confuse() {
-        let line = "7 (a) Z 1 (b) c) S 42 7 6 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 987654 1 1 1";
+        let line = "7 (a) Z 1 (b) c) S 42 7 6 0 -1 4194560 1 0 0 0 1 2 3 4 20 0 1 0 987654 1 1 1";
         let stat = parse_stat(line).expect("reads");
-        assert_eq!((stat.state, stat.parent, stat.session, stat.started), ('S', 42, 6, 987_654));
+        assert_eq!((stat.state, stat.parent, stat.session, stat.started, stat.ticks), ('S', 42, 6, 987_654, 10));
         for line in ["", "7 (a", "7 (a) ", "7 (a) S", "7 (a) S x"] {
             assert!(parse_stat(line).is_none(), "{line}");
         }

@@ -6,13 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::limits::ProcessLimits;
+use super::snapshot::{Packing, refuse_conversation, snapshot_argv};
 use super::{Driver, Input, ProcessState, RoomState, Running, STOP_DEADLINE, Unpacking};
-use crate::link::shim::{EndState, Op, Room};
+use crate::link::shim::{EndState, HOME_INSIDE, LogLevel, Op, Room, WORKSPACE_INSIDE};
 use crate::report;
 use crate::runtime::ProcessEnd;
-use crate::shim::connection::ConnectionId;
+use crate::shim::bwrap::INIT_INSIDE;
+use crate::shim::connection::{Archive, ConnectionId};
 use crate::shim::env::environment;
 use crate::shim::inner::Inner;
 use crate::shim::process::Process;
@@ -33,7 +37,7 @@ impl Driver {
         }
         if self.unpacking.is_some() {
             self.advance_unpack();
-        } else {
+        } else if self.packing.is_none() {
             self.advance_turn().await;
         }
         false
@@ -56,6 +60,8 @@ impl Driver {
             (RoomState::Closed, Some(plan)) => return self.open_room(plan.clone(), Vec::new()),
             (RoomState::Closed, None) => return self.fail_turn("the sandbox was not opened"),
             (RoomState::Opening(_) | RoomState::Closing, _) => return,
+            // That it ended is about to be heard, and then there is another one.
+            (RoomState::Open { inner, .. }, _) if inner.is_over() => return,
             (RoomState::Open { .. }, _) => {}
         }
         match &self.process {
@@ -66,7 +72,8 @@ impl Driver {
             ProcessState::Running(running) if running.ending || running.broken.is_some() => {}
             ProcessState::Running(_) if session.adapter.running().is_some() => {}
             ProcessState::Running(_) => {
-                if session.adapter.serves(&session.setup.options, &options.unwrap_or_default()) {
+                let fits = ProcessLimits::of(&session.setup.options.limits) == self.process_limits;
+                if fits && session.adapter.serves(&session.setup.options, &options.unwrap_or_default()) {
                     self.begin().await;
                 } else {
                     self.end_process();
@@ -79,6 +86,7 @@ impl Driver {
         if let (Some(session), Some(current)) = (&mut self.session, self.turns.current()) {
             let bytes = session.adapter.begin(&session.setup.options, &current.turn);
             current.begun = true;
+            self.bills.begin(current.turn.id);
             tracing::debug!(turn_id = %current.turn.id, "turn begins");
             self.write(bytes).await;
         }
@@ -86,21 +94,27 @@ impl Driver {
 
     fn start_process(&mut self, options: &TurnOptions) {
         let (Some(session), RoomState::Open { inner, .. }) = (&mut self.session, &self.room) else { return };
-        let launch = session.adapter.launch(&session.setup.options, options);
+        let mut launch = session.adapter.launch(&session.setup.options, options);
+        self.process_limits = ProcessLimits::of(&session.setup.options.limits);
+        launch.argv = self.process_limits.wrap(launch.argv);
         let (env, refused) = environment(launch.env.clone(), &session.setup.env);
         if !refused.is_empty() {
             tracing::warn!(names = refused.join(" "), "environment has names that a session can not set, ignoring them");
         }
-        let inner = inner.clone();
+        let (inner, book) = (inner.clone(), self.book.clone());
         self.warm = false;
         self.process = ProcessState::Starting;
-        self.later(async move { Input::Started(Process::start(&inner, launch, env).await) });
+        self.later(async move { Input::Started(Process::start(&inner, launch, env, book).await) });
     }
 
     pub(super) async fn started(&mut self, started: Result<Process, String>) {
         match started {
-            Ok(process) => self.process = ProcessState::Running(Running { process, ending: false, broken: None }),
+            Ok(process) => {
+                self.book.add(LogLevel::System, "runtime started");
+                self.process = ProcessState::Running(Running { process, ending: false, broken: None });
+            }
             Err(reason) => {
+                self.book.add(LogLevel::System, &format!("runtime could not be started: {reason}"));
                 self.process = ProcessState::None;
                 // The adapter knows only of turns that it was given.
                 let is_told = self.session.as_ref().is_some_and(|session| session.adapter.running().is_some());
@@ -135,17 +149,20 @@ impl Driver {
     fn open_room(&mut self, plan: Room, waiting: Vec<(ConnectionId, Op)>) {
         self.room = RoomState::Opening(waiting);
         self.plan = Some(plan.clone());
-        let args = Arc::clone(&self.args);
-        self.later(async move { Input::Opened(room::open(&args, &plan).await) });
+        let (args, oom) = (Arc::clone(&self.args), Arc::clone(&self.oom));
+        self.later(async move { Input::Opened(room::open(&args, &oom, &plan).await.map(Box::new)) });
     }
 
-    pub(super) fn opened(&mut self, opened: Result<Opened, RoomError>) {
+    pub(super) fn opened(&mut self, opened: Result<Box<Opened>, RoomError>) {
         let RoomState::Opening(waiting) = std::mem::replace(&mut self.room, RoomState::Closed) else { return };
         let result = match opened {
-            Ok(Opened { inner, listener, mut bwrap }) => {
+            Ok(opened) => {
+                let Opened { inner, model, network, mut bwrap } = *opened;
                 tracing::info!("sandbox is open");
-                let gateway = tokio::spawn(self.gateway.clone().serve(listener));
-                self.room = RoomState::Open { inner, gateway };
+                self.book.add(LogLevel::System, "sandbox is open");
+                let gateway = tokio::spawn(self.gateway.clone().serve(model));
+                let egress = tokio::spawn(self.egress.clone().serve(network));
+                self.room = RoomState::Open { inner, servers: [gateway, egress] };
                 self.later(async move { Input::RoomEnded(bwrap.ended().await) });
                 Ok(())
             }
@@ -165,15 +182,15 @@ impl Driver {
 
     pub(super) fn room_ended(&mut self, cause: String) {
         match &self.room {
-            RoomState::Open { gateway, .. } => {
+            RoomState::Open { servers, .. } => {
                 tracing::error!(cause, "sandbox ended by itself");
-                gateway.abort();
+                servers.iter().for_each(JoinHandle::abort);
             }
             RoomState::Closed | RoomState::Opening(_) | RoomState::Closing => tracing::debug!(cause, "sandbox ended"),
         }
         self.room = RoomState::Closed;
         if let ProcessState::Running(running) = &mut self.process {
-            running.broken.get_or_insert(format!("the sandbox ended: {cause}"));
+            running.broken.get_or_insert(self.bills.shortage().unwrap_or(format!("the sandbox ended: {cause}")));
         }
     }
 
@@ -181,41 +198,62 @@ impl Driver {
         if let RoomState::Open { inner, .. } = &self.room { Some(inner.clone()) } else { None }
     }
 
-    pub(super) async fn unpack(&mut self, connection: ConnectionId, op: Op, chunks: mpsc::Receiver<Vec<u8>>) {
-        let has_turn = self.turns.current().is_some() || self.session.as_ref().is_some_and(|s| s.adapter.running().is_some());
+    pub(super) async fn unpack(&mut self, connection: ConnectionId, op: Op, archive: Archive, chunks: mpsc::Receiver<Vec<u8>>) {
+        let has_turn = self.has_turn();
+        let bad_id = match &archive {
+            Archive::Snapshot(Some(id)) => refuse_conversation(id),
+            Archive::Agent | Archive::Snapshot(None) | Archive::Bundle { .. } => None,
+        };
         let refusal = match () {
             () if self.unpacking.is_some() => "the workspace is being unpacked",
+            () if self.packing.is_some() => "the sandbox is being packed",
             () if self.stop_at.is_some() => "the sandbox is being stopped",
             () if has_turn => "a turn is running",
             () if self.inner().is_none() => "the sandbox is not open",
-            () => "",
+            () => bad_id.unwrap_or(""),
         };
         if !refusal.is_empty() {
             return self.reply(connection, op, Err(refusal.to_owned()));
         }
-        // It has read the files that now go away.
-        self.end_process();
-        self.unpacking = Some(Unpacking { connection, op, chunks: Some(chunks) });
+        if !matches!(archive, Archive::Bundle { .. }) {
+            // It has read the files that now go away.
+            self.end_process();
+        }
+        self.unpacking = Some(Unpacking { connection, op, archive, chunks: Some(chunks) });
     }
 
     fn advance_unpack(&mut self) {
-        if !matches!(self.process, ProcessState::None) {
+        let lies_over = self.unpacking.as_ref().is_some_and(|unpacking| matches!(unpacking.archive, Archive::Bundle { .. }));
+        if !lies_over && !matches!(self.process, ProcessState::None) {
             // One that was starting when the archive came.
             return self.end_process();
         }
         let inner = self.inner();
-        let Some(chunks) = self.unpacking.as_mut().and_then(|unpacking| unpacking.chunks.take()) else { return };
-        self.unpacked = false;
+        let Some(unpacking) = &mut self.unpacking else { return };
+        let Some(chunks) = unpacking.chunks.take() else { return };
+        // Before anything is touched: a shim after this one would take for whole what is not.
         if let Err(error) = self.memory.set_unpacked(false) {
-            tracing::warn!(%error, "can not remember that the workspace is incomplete, ignoring");
+            return self.unpacked(Err(UnpackError::Mark(error)));
         }
+        let argv = match &unpacking.archive {
+            Archive::Agent => [INIT_INSIDE, "unpack", WORKSPACE_INSIDE].map(str::to_owned).into(),
+            Archive::Snapshot(_) => snapshot_argv("restore"),
+            Archive::Bundle { replace } => {
+                let over = (!replace).then_some("--over");
+                let argv = [INIT_INSIDE, "restore", WORKSPACE_INSIDE, HOME_INSIDE].into_iter().chain(over);
+                argv.map(str::to_owned).collect()
+            }
+        };
+        self.unpacked = false;
         self.later(async move {
             Input::Unpacked(match inner {
                 Some(inner) => {
-                    // What a runtime left behind would race with the unpacking, and would go on
-                    // working in files that are not its session's any more.
-                    inner.kill_all().await;
-                    unpack::unpack(&inner, chunks).await
+                    if !lies_over {
+                        // What a runtime left behind would race with the unpacking, and would go on
+                        // working in files that are not its session's any more.
+                        inner.kill_all().await;
+                    }
+                    unpack::unpack(&inner, argv, chunks).await
                 }
                 None => Err(UnpackError::Failed("the sandbox has ended".to_owned())),
             })
@@ -223,9 +261,13 @@ impl Driver {
     }
 
     pub(super) fn unpacked(&mut self, result: Result<(), UnpackError>) {
-        let Some(Unpacking { connection, op, .. }) = self.unpacking.take() else { return };
+        let Some(Unpacking { connection, op, archive, .. }) = self.unpacking.take() else { return };
         let result = result
             .map_err(|error| report::chain(&error))
+            .and_then(|()| match archive {
+                Archive::Agent | Archive::Bundle { .. } => Ok(()),
+                Archive::Snapshot(conversation) => self.adopt(conversation),
+            })
             .and_then(|()| self.memory.set_unpacked(true).map_err(|error| format!("write to the spool folder: {error}")));
         self.unpacked = result.is_ok();
         if let Err(error) = &result {
@@ -235,6 +277,13 @@ impl Driver {
     }
 
     pub(super) async fn deadline(&mut self) {
+        self.time_out().await;
+        self.end_slow_turns().await;
+        let egress = self.egress_told.due(Instant::now());
+        self.record_egress(egress);
+        if self.spool_retry_at.take_if(|at| *at <= Instant::now()).is_some() {
+            self.spool.retry();
+        }
         if self.kill_at.is_some_and(|at| at <= Instant::now()) {
             self.kill_at = None;
             if let (ProcessState::Running(running), Some(inner)) = (&self.process, self.inner()) {
@@ -251,6 +300,9 @@ impl Driver {
         }
         tracing::info!("shim is asked to stop");
         self.stop_at = Some(Instant::now() + STOP_DEADLINE);
+        if let Some(op) = self.packing.as_ref().map(Packing::op) {
+            self.pack_stop(op, "the sandbox is being stopped");
+        }
         for turn in self.turns.cancel_all() {
             self.end_turn(turn, EndState::Cancelled, Some("the sandbox was stopped"));
         }
@@ -271,14 +323,16 @@ impl Driver {
             (ProcessState::Starting, _) | (_, RoomState::Opening(_) | RoomState::Closing) => return false,
             (ProcessState::None, RoomState::Closed) => {}
             (ProcessState::None, RoomState::Open { .. }) => {
-                if let RoomState::Open { inner, gateway } = std::mem::replace(&mut self.room, RoomState::Closing) {
-                    gateway.abort();
+                if let RoomState::Open { inner, servers } = std::mem::replace(&mut self.room, RoomState::Closing) {
+                    servers.iter().for_each(JoinHandle::abort);
                     // Nobody asks init any more, so it ends.
                     inner.kill_all().await;
                 }
                 return false;
             }
         }
+        let egress = self.egress_told.finish(Instant::now());
+        self.record_egress(egress);
         // What happened last is to be stored, if somebody is there to store it.
         self.link.as_ref().is_none_or(|link| self.spool.is_empty() && !link.has_work(&self.spool))
     }

@@ -7,9 +7,20 @@
 //! room     Closed ──▶ Opening ──▶ Open ──▶ Closed (init is gone; opened again by the next turn)
 //! process  None ──▶ Starting ──▶ Running ──▶ Ending ──▶ None (started again by the next turn)
 //! turn     waiting ──▶ current ──▶ begun ──▶ over
+//! packing  None ──▶ Some (turns wait; ended by its archive, its connection, a stop) ──▶ None
+//! exports  some at a time, each in a task of its own; nothing waits for them
+//! runs     programs for the daemon, the same
 //! ```
+//!
+//! A request for permission waits in the adapter, and its deadline here. So it outlives every
+//! connection of the daemon, and is answered in time while there is none.
 
 mod advance;
+mod export;
+mod limits;
+mod permission;
+mod run;
+mod snapshot;
 mod turn;
 
 use std::sync::Arc;
@@ -20,28 +31,44 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use uuid::Uuid;
 
+use self::export::Export;
+use self::limits::ProcessLimits;
+use self::permission::Deadlines;
+use self::run::Program;
+use self::snapshot::Packing;
 use super::args::Args;
-use super::connection::{self, ConnectionId, FromDaemon};
+use super::bill::Bills;
+use super::confined;
+use super::connection::{self, Archive, ConnectionId, FromDaemon};
+use super::egress::{self, Egress};
 use super::gateway::Gateway;
 use super::inner::Inner;
 use super::link::Link;
+use super::logbook::Logbook;
 use super::memory::Memory;
+use super::oom::OomScore;
+use super::pack::{FromPack, PackError};
 use super::process::{FromProcess, Process};
 use super::room::{Opened, RoomError};
+use super::run::RunError;
 use super::spool::Spool;
 use super::turns::Turns;
 use super::unpack::UnpackError;
-use crate::link::shim::{FromShim, Op, Room, Setup, ShimState, ToShim};
+use crate::cgroup::Cgroup;
+use crate::link::shim::{FromShim, Op, Room, RunEnd, Setup, ShimState, ToShim};
 use crate::report;
 use crate::runtime::{Adapter, Event, claude::Claude};
-use crate::wire::VERSION;
+use crate::wire::egress::EgressEvent;
+use crate::wire::event::Kind;
+use crate::wire::{TurnId, VERSION};
 
 /// What may wait for the driver. It takes each within microseconds.
 const INBOX: usize = 32;
 /// How long a shim that is stopped may take in all.
 const STOP_DEADLINE: Duration = Duration::from_secs(8);
+/// How often a disk that took no events is tried again.
+const SPOOL_RETRY: Duration = Duration::from_secs(1);
 
 /// What reaches the driver.
 #[derive(Debug)]
@@ -49,7 +76,7 @@ pub enum Input {
     /// From the daemon.
     Daemon(FromDaemon),
     /// The sandbox is up, or not.
-    Opened(Result<Opened, RoomError>),
+    Opened(Result<Box<Opened>, RoomError>),
     /// The sandbox ended, and how.
     RoomEnded(String),
     /// The runtime was started, or not.
@@ -58,34 +85,57 @@ pub enum Input {
     Repaired,
     /// The workspace is unpacked, or not.
     Unpacked(Result<(), UnpackError>),
+    /// All parts of an export were sent, or not.
+    Exported(ConnectionId, Op, Result<(), PackError>),
+    /// A program has ended, and its output was sent; or it was not started.
+    Ran(ConnectionId, Op, Result<RunEnd, RunError>),
 }
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Driver {
     args: Arc<Args>,
-    incarnation: Uuid,
+    oom: Arc<OomScore>,
     inbox: mpsc::Receiver<Input>,
     to_self: mpsc::Sender<Input>,
     terminate: Signal,
     spool: Spool,
     link: Option<Link>,
     gateway: Gateway,
+    egress: Egress,
+    /// What was reached, or not, as it happens.
+    egress_notes: mpsc::Receiver<egress::Note>,
+    egress_told: egress::Fold,
     memory: Memory,
     unpacked: bool,
     unpacking: Option<Unpacking>,
+    packing: Option<Packing>,
+    exports: Vec<Export>,
+    programs: Vec<Program>,
+    book: Logbook,
     room: RoomState,
     /// What the sandbox is made of, from the first `Open` on.
     plan: Option<Room>,
     session: Option<Session>,
     process: ProcessState,
     turns: Turns,
+    /// When the requests for permission that wait are answered by themselves.
+    asked: Deadlines,
+    bills: Bills,
+    /// Turns that reached a limit and are being ended, each with its cause.
+    reached: Vec<(TurnId, String)>,
+    /// Those of the process that runs, or is being started.
+    process_limits: ProcessLimits,
+    /// When the shim started.
+    since: Instant,
     /// Whether the runtime is to be started without a turn.
     warm: bool,
     /// When the process is killed.
     kill_at: Option<Instant>,
     /// When a shim that is stopped ends at the latest.
     stop_at: Option<Instant>,
+    /// When a disk that took no events is tried again.
+    spool_retry_at: Option<Instant>,
 }
 
 /// Whose sandbox it is.
@@ -101,7 +151,8 @@ enum RoomState {
     Opening(Vec<(ConnectionId, Op)>),
     Open {
         inner: Inner,
-        gateway: JoinHandle<()>,
+        /// What serves the listeners inside.
+        servers: [JoinHandle<()>; 2],
     },
     /// Everything inside was killed.
     Closing,
@@ -128,14 +179,17 @@ struct Running {
 struct Unpacking {
     connection: ConnectionId,
     op: Op,
+    archive: Archive,
     /// `None` once it has begun.
     chunks: Option<mpsc::Receiver<Vec<u8>>>,
 }
 
 enum Next {
-    Input(Input),
+    Input(Box<Input>),
     Output(FromProcess),
     Permit(mpsc::OwnedPermit<Vec<u8>>),
+    Packed(FromPack),
+    Egress(egress::Note),
     Unlinked,
     Deadline,
     Terminate,
@@ -143,30 +197,46 @@ enum Next {
 
 impl Driver {
     /// A driver, whose connections come from this listener.
-    pub fn new(args: Args, listener: UnixListener) -> std::io::Result<Self> {
+    pub fn new(args: Args, oom: OomScore, listener: UnixListener) -> std::io::Result<Self> {
         let (to_self, inbox) = mpsc::channel(INBOX);
         tokio::spawn(connection::accept(listener, args.daemon_uid, to_self.clone()));
         let memory = Memory::new(&args.state);
+        let bills = Bills::new(Cgroup::own(args.sandbox));
+        let spool = Spool::open(memory.folder(), args.spool_max);
+        let (egress, egress_notes) = Egress::new();
         Ok(Self {
             args: Arc::new(args),
-            incarnation: Uuid::now_v7(),
+            oom: Arc::new(oom),
             inbox,
             to_self,
             terminate: signal(SignalKind::terminate())?,
-            spool: Spool::default(),
+            spool,
             link: None,
             gateway: Gateway::new(),
+            egress,
+            egress_notes,
+            egress_told: egress::Fold::default(),
             unpacked: memory.unpacked(),
             memory,
             unpacking: None,
+            packing: None,
+            exports: Vec::new(),
+            programs: Vec::new(),
+            book: Logbook::default(),
             room: RoomState::Closed,
             plan: None,
             session: None,
             process: ProcessState::None,
             turns: Turns::default(),
+            asked: Deadlines::default(),
+            bills,
+            reached: Vec::new(),
+            process_limits: ProcessLimits::default(),
+            since: Instant::now(),
             warm: false,
             kill_at: None,
             stop_at: None,
+            spool_retry_at: None,
         })
     }
 
@@ -174,60 +244,87 @@ impl Driver {
     pub async fn run(mut self) {
         loop {
             match self.next().await {
-                Next::Input(Input::Daemon(message)) => self.hear(message).await,
-                Next::Input(Input::Opened(opened)) => self.opened(opened),
-                Next::Input(Input::RoomEnded(cause)) => self.room_ended(cause),
-                Next::Input(Input::Started(started)) => self.started(started).await,
-                Next::Input(Input::Repaired) => self.process = ProcessState::None,
-                Next::Input(Input::Unpacked(result)) => self.unpacked(result),
+                Next::Input(input) => self.take(*input).await,
                 Next::Output(output) => self.output(output).await,
                 Next::Permit(permit) => {
-                    if let Some(frame) = self.link.as_mut().and_then(|link| link.next(&self.spool)) {
+                    if let Some(frame) = self.link.as_mut().and_then(|link| link.next(&mut self.spool)) {
                         permit.send(frame);
                     }
                 }
+                Next::Packed(came) => self.packed(came),
+                Next::Egress(note) => self.egress(note),
                 // Its reader tells the same; this only keeps the loop from asking again.
                 Next::Unlinked => self.link = None,
                 Next::Deadline => self.deadline().await,
                 Next::Terminate => self.stop().await,
             }
-            if self.advance().await {
+            let is_over = self.advance().await;
+            self.spool.flush();
+            if is_over {
                 return;
             }
+            // The daemon learns of a new incarnation when it connects again.
+            self.link.take_if(|link| link.incarnation != self.spool.incarnation());
+            self.pack_unlinked();
+            self.export_unlinked();
+            self.run_unlinked();
         }
     }
 
     async fn next(&mut self) -> Next {
         let can_read = !self.spool.is_full();
-        let deadline = [self.kill_at, self.stop_at].into_iter().flatten().min();
+        if self.spool.is_failing() {
+            self.spool_retry_at.get_or_insert_with(|| Instant::now() + SPOOL_RETRY);
+        }
+        let (asked, told, slow) = (self.asked.next(), self.egress_told.next(), self.turn_deadline());
+        let deadlines = [self.kill_at, self.stop_at, asked, self.spool_retry_at, told, slow];
+        let deadline = deadlines.into_iter().flatten().min();
         let out = self.link.as_ref().filter(|link| link.has_work(&self.spool)).map(|link| link.out.clone());
+        let takes_chunk = self.link.as_ref().is_some_and(Link::takes_chunk);
+        let packing = self.packing.as_mut().filter(|_| takes_chunk).and_then(Packing::sendable);
         let process = match &mut self.process {
             ProcessState::Running(running) if can_read => Some(&mut running.process),
             _ => None,
         };
         tokio::select! {
-            Some(input) = self.inbox.recv() => Next::Input(input),
+            Some(input) = self.inbox.recv() => Next::Input(Box::new(input)),
             Some(output) = some(process.map(Process::next)) => Next::Output(output),
             Some(permit) = some(out.map(mpsc::Sender::reserve_owned)) => permit.map_or(Next::Unlinked, Next::Permit),
+            Some(note) = self.egress_notes.recv() => Next::Egress(note),
+            Some(came) = some(packing.map(mpsc::Receiver::recv)) => Next::Packed(came.unwrap_or_else(FromPack::lost)),
             Some(()) = some(deadline.map(tokio::time::sleep_until)) => Next::Deadline,
             _ = self.terminate.recv() => Next::Terminate,
+        }
+    }
+
+    async fn take(&mut self, input: Input) {
+        match input {
+            Input::Daemon(message) => self.hear(message).await,
+            Input::Opened(opened) => self.opened(opened),
+            Input::RoomEnded(cause) => self.room_ended(cause),
+            Input::Started(started) => self.started(started).await,
+            Input::Repaired => self.process = ProcessState::None,
+            Input::Unpacked(result) => self.unpacked(result),
+            Input::Exported(id, op, result) => self.exported(id, op, result),
+            Input::Ran(id, op, result) => self.ran(id, op, result),
         }
     }
 
     async fn hear(&mut self, message: FromDaemon) {
         match message {
             FromDaemon::Connected { id, protocol, out } => {
-                let mut link = Link::new(id, out);
+                let mut link = Link::new(id, out, self.spool.incarnation());
                 link.answer(&FromShim::Hello(self.state(protocol)));
                 self.link = Some(link);
             }
             FromDaemon::Closed(id) => {
                 self.link.take_if(|link| link.id == id);
             }
-            FromDaemon::Message(id, message) if self.is_link(id) => self.message(id, message).await,
-            FromDaemon::Unpack(id, op, chunks) if self.is_link(id) => self.unpack(id, op, chunks).await,
+            FromDaemon::Message(id, message) if self.is_link(id) => self.message(id, *message).await,
+            FromDaemon::Unpack(id, op, archive, chunks) if self.is_link(id) => self.unpack(id, op, archive, chunks).await,
+            FromDaemon::Input(id, op, bytes) if self.is_link(id) => self.run_input(op, bytes),
             // An older connection, which the daemon has given up.
-            FromDaemon::Message(..) | FromDaemon::Unpack(..) => {}
+            FromDaemon::Message(..) | FromDaemon::Unpack(..) | FromDaemon::Input(..) => {}
         }
     }
 
@@ -239,16 +336,46 @@ impl Driver {
                 self.reply(id, op, result);
             }
             ToShim::Configure { options } => match &mut self.session {
-                Some(session) => session.setup.options = options,
+                Some(session) => {
+                    session.setup.options = options;
+                    self.apply_limits();
+                }
                 None => tracing::warn!("options came before the session, ignoring"),
             },
+            ToShim::Egress { op, egress } => {
+                self.egress.apply(&egress);
+                self.reply(id, op, Ok(()));
+            }
             ToShim::Warm => self.warm = true,
             ToShim::Turn(turn) => self.give(turn),
             ToShim::Interrupt { turn } => self.interrupt(turn).await,
+            ToShim::Answer { op, id: request, answer } => {
+                let result = self.answer(request, &answer).await;
+                self.reply(id, op, result);
+            }
             ToShim::Ack { through } => self.spool.ack(through),
+            ToShim::Pack { op, excludes } => self.pack(id, op, &excludes),
+            ToShim::Export { op, excludes } => self.export(id, op, &excludes),
+            ToShim::PackMore { op, chunks } => {
+                self.pack_more(op, chunks);
+                self.export_more(op, chunks);
+                self.run_more(op, chunks);
+            }
+            ToShim::PackStop { op } => {
+                self.pack_stop(op, "nobody wants it any more");
+                self.export_stop(op);
+                self.run_stop(op);
+            }
+            ToShim::Logs { op, after } => {
+                let lines = self.book.after(after);
+                if let Some(link) = self.link.as_mut().filter(|link| link.id == id) {
+                    link.answer(&FromShim::Logs { op, lines });
+                }
+            }
+            ToShim::Run { op, run } => self.run_program(id, op, *run),
             ToShim::Stop => self.stop().await,
-            // Both have been taken by the connection.
-            ToShim::Hello { .. } | ToShim::Unpack { .. } => {}
+            // They have been taken by the connection.
+            ToShim::Hello { .. } | ToShim::Unpack { .. } | ToShim::Restore { .. } | ToShim::Lay { .. } => {}
         }
     }
 
@@ -259,8 +386,10 @@ impl Driver {
             return Err(format!("the sandbox belongs to session {}", session.setup.session));
         }
         self.gateway.aim(&setup.gateway).map_err(|error| report::chain(&error))?;
+        self.egress.apply(&setup.egress);
         if let Some(session) = &mut self.session {
             session.setup = setup;
+            self.apply_limits();
             return Ok(());
         }
         let conversation = self.memory.conversation().filter(|_| setup.resume);
@@ -270,6 +399,7 @@ impl Driver {
         let adapter = Box::new(Claude::new(setup.session, conversation, setup.resume));
         tracing::info!(session_id = %setup.session, agent = setup.agent, resume = setup.resume, "session set up");
         self.session = Some(Session { setup, adapter });
+        self.apply_limits();
         Ok(())
     }
 
@@ -279,11 +409,15 @@ impl Driver {
             protocol,
             version: VERSION.to_owned(),
             sandbox: self.args.sandbox,
-            incarnation: self.incarnation,
+            incarnation: self.spool.incarnation(),
             session: self.session.as_ref().map(|session| session.setup.session),
             unpacked: self.unpacked,
             turn: self.turns.peek().map(|current| current.turn.id).or(running),
             newest: self.spool.newest(),
+            acked: Some(self.spool.acked()),
+            background: Some(self.session.as_ref().map_or(0, |session| session.adapter.background())),
+            confined: confined::own(self.plan.as_ref().map(|room| room.weaknesses.clone())).map(Box::new),
+            age_ms: Some(u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)),
         }
     }
 
@@ -304,6 +438,20 @@ impl Driver {
     fn record(&mut self, event: Event) {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.spool.push(i64::try_from(now.as_millis()).unwrap_or(i64::MAX), event);
+    }
+
+    /// Takes an attempt to reach something.
+    fn egress(&mut self, note: egress::Note) {
+        let event = self.egress_told.take(note, Instant::now());
+        self.record_egress(event);
+    }
+
+    fn record_egress(&mut self, events: impl IntoIterator<Item = EgressEvent>) {
+        let running = self.session.as_ref().and_then(|session| session.adapter.running());
+        let turn = running.or_else(|| self.turns.peek().filter(|current| current.begun).map(|current| current.turn.id));
+        for event in events {
+            self.record(Event::new(turn, Kind::Egress, &event));
+        }
     }
 
     /// Tells the driver something from a task of its own.

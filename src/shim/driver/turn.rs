@@ -6,12 +6,13 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::{Driver, Input, ProcessState};
-use crate::link::shim::{EndState, Turn, TurnEnd};
+use crate::link::shim::{EndState, LogLevel, Turn, TurnEnd};
 use crate::runtime::{Ended, Event, Output, ProcessEnd};
 use crate::shim::process::FromProcess;
 use crate::shim::turns::Given;
 use crate::wire::TurnId;
 use crate::wire::event::Kind;
+use crate::wire::limits::Reached;
 
 /// How long the runtime may take to end a turn that was interrupted; it is some 30 ms.
 const INTERRUPT_DEADLINE: Duration = Duration::from_secs(10);
@@ -25,6 +26,13 @@ impl Driver {
         match self.turns.give(turn) {
             Given::Waits => {}
             Given::Seen => tracing::debug!(turn_id = %id, "turn was given before, ignoring"),
+            // Its end waits before this one, which then has no effect; or it was lost with a part of
+            // the spool, and without this the daemon would wait for ever.
+            Given::Over => {
+                let cause = Some("how the turn ended was lost".to_owned());
+                let end = TurnEnd { turn_id: id, state: EndState::Interrupted, cause, usage: None };
+                self.record(Event::new(Some(id), Kind::TurnEnded, &end));
+            }
             Given::TooMany => self.end_turn(id, EndState::Cancelled, Some("too many turns are waiting")),
         }
     }
@@ -61,6 +69,7 @@ impl Driver {
         match output {
             FromProcess::Line(_) if running.broken.is_some() => {}
             FromProcess::Line(line) => {
+                self.bills.sample();
                 let Some(session) = &mut self.session else { return };
                 match session.adapter.read(line) {
                     Ok(outputs) => self.perform(outputs).await,
@@ -76,19 +85,25 @@ impl Driver {
     }
 
     /// The process is gone, or never came.
-    pub(super) async fn process_ended(&mut self, end: ProcessEnd) {
+    pub(super) async fn process_ended(&mut self, mut end: ProcessEnd) {
         self.kill_at = None;
+        // Without a signal it went down together with init, which may be what was killed.
+        if end.reason.is_none() && end.code.is_none() && end.signal.is_none_or(|signal| signal == nix::libc::SIGKILL) {
+            end.reason = self.bills.shortage();
+        }
         tracing::info!(cause = %end, "runtime ended");
+        self.book.add(LogLevel::System, &format!("runtime ended: {end}"));
         // What it started would go on working on the files, beside a runtime that knows nothing of it.
         if self.unpacking.is_none()
             && let Some(inner) = self.inner()
         {
-            inner.kill_all().await;
+            inner.kill_left_overs().await;
         }
         let Some(session) = &mut self.session else { return };
         match session.adapter.ended(&end) {
             Ended::Over(outputs) => self.perform(outputs).await,
-            Ended::Again { repair } => {
+            Ended::Again { outputs, repair } => {
+                self.perform(outputs).await;
                 tracing::info!(repair = repair.is_some(), "starting the runtime once more for the same turn");
                 self.turns.rewind();
                 if let (Some(argv), Some(inner)) = (repair, self.inner()) {
@@ -102,17 +117,20 @@ impl Driver {
         }
     }
 
-    async fn perform(&mut self, outputs: Vec<Output>) {
+    pub(super) async fn perform(&mut self, outputs: Vec<Output>) {
         for output in outputs {
             match output {
-                Output::Event(event) => self.record(event),
+                Output::Event(event) => {
+                    self.bills.hear(&event);
+                    self.record(event);
+                }
                 Output::Write(bytes) => self.write(bytes).await,
                 Output::Ready { version } => {
                     let runtime = self.session.as_ref().map_or("", |session| session.adapter.name());
                     tracing::info!(runtime, version, "runtime is ready");
                 }
-                Output::TurnOver(id) => {
-                    self.turns.over(id);
+                Output::TurnOver(end) => {
+                    self.turn_over(end);
                     if !matches!(&self.process, ProcessState::Running(running) if running.ending) {
                         self.kill_at = None;
                     }
@@ -122,6 +140,8 @@ impl Driver {
                         tracing::warn!(%error, "id of the conversation can not be remembered, ignoring");
                     }
                 }
+                Output::Asked { id, timeout } => self.asked.add(id, timeout),
+                Output::Settled(id) => self.asked.remove(id),
             }
         }
     }
@@ -148,9 +168,35 @@ impl Driver {
 
     /// Ends a turn that the runtime does not have.
     pub(super) fn end_turn(&mut self, turn: TurnId, state: EndState, cause: Option<&str>) {
-        let end = TurnEnd { turn_id: turn, state, cause: cause.map(str::to_owned) };
+        self.turn_over(TurnEnd { turn_id: turn, state, cause: cause.map(str::to_owned), usage: None });
+    }
+
+    /// Records the end of a turn, with its bill.
+    fn turn_over(&mut self, mut end: TurnEnd) {
+        let turn = end.turn_id;
+        // A tool may be what was killed, for which the runtime then had another word.
+        if end.state == EndState::Failed
+            && let Some(cause) = &mut end.cause
+            && let Some(shortage) = self.bills.shortage_in(turn).filter(|shortage| !cause.contains(shortage))
+        {
+            *cause = format!("{cause}; {shortage}");
+        }
+        self.name_limit(&mut end);
+        self.tell_shortage(&end);
+        let is_cut = end.state != EndState::Completed;
+        end.usage = self.bills.end(turn, || self.gateway.take(is_cut));
         self.record(Event::new(Some(turn), Kind::TurnEnded, &end));
         self.turns.over(turn);
+    }
+
+    /// Tells of a tool that was killed for want of memory in a turn which went on all the same.
+    fn tell_shortage(&mut self, end: &TurnEnd) {
+        if end.state == EndState::Completed
+            && let Some(shortage) = self.bills.shortage_in(end.turn_id)
+        {
+            let data = json!({"action": "limit", "limit": Reached::OutOfMemory, "detail": shortage});
+            self.record(Event::new(Some(end.turn_id), Kind::Lifecycle, &data));
+        }
     }
 
     /// Ends the current turn, which can not begin.

@@ -222,3 +222,142 @@ async fn an_endpoint_without_a_valid_certificate_is_not_spoken_to() {
         assert!(!seen.contains("sk-real") && !seen.contains("POST"), "{seen}");
     }
 }
+
+#[tokio::test]
+async fn tokens_are_counted_before_the_caller_has_the_end_of_the_answer() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let base = format!("http://{}", listener.local_addr().expect("an address"));
+    let inner = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = inner.local_addr().expect("an address");
+    let gateway = Gateway::new();
+    gateway.aim(&settings(&base)).expect("an address");
+    tokio::spawn(gateway.clone().serve(inner));
+    let body = r#"{"model":"m","usage":{"input_tokens":3,"output_tokens":4}}"#;
+    for (path, status, counted) in [
+        ("/v1/messages?beta=true", "200 OK", true),
+        ("/v1/messages/count_tokens", "200 OK", false),
+        ("/v1/messages", "529 Busy", false),
+    ] {
+        let mut caller = TcpStream::connect(address).await.expect("connected");
+        caller.write_all(post(path, "accept-encoding: gzip, br\r\n", "BODY").as_bytes()).await.expect("written");
+        let (mut model, _) = listener.accept().await.expect("a call");
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"BODY") {
+            model.read_buf(&mut seen).await.expect("read");
+        }
+        let seen = String::from_utf8(seen).expect("text");
+        assert!(seen.contains("accept-encoding: identity\r\n") && !seen.contains("gzip"), "{seen}");
+        // One byte less than it says, so that the answer is not over when it is counted.
+        let head = format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len() + 1);
+        model.write_all((head + body).as_bytes()).await.expect("written");
+        let mut heard = Vec::new();
+        while !heard.ends_with(body.as_bytes()) {
+            caller.read_buf(&mut heard).await.expect("read");
+        }
+        let usage = ModelUsage { calls: 1, input_tokens: 3, output_tokens: 4, ..ModelUsage::default() };
+        let wanted = if counted { BTreeMap::from([("m".to_owned(), usage)]) } else { BTreeMap::new() };
+        assert_eq!(gateway.take(false), wanted, "{path} {status}");
+    }
+}
+
+/// A gateway whose session has a budget of so many tokens, its address, and the endpoint behind it.
+async fn budgeted(tokens: u64) -> (Gateway, SocketAddr, TcpListener) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let inner = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = inner.local_addr().expect("an address");
+    let gateway = Gateway::new();
+    gateway.aim(&settings(&format!("http://{}", listener.local_addr().expect("an address")))).expect("an address");
+    gateway.budget(&BudgetSettings { tokens: Some(tokens), ..BudgetSettings::default() });
+    tokio::spawn(gateway.clone().serve(inner));
+    (gateway, address, listener)
+}
+
+async fn read_until(stream: &mut TcpStream, end: &str) {
+    let mut seen = Vec::new();
+    while !String::from_utf8_lossy(&seen).contains(end) {
+        assert_ne!(stream.read_buf(&mut seen).await.expect("read"), 0, "{}", String::from_utf8_lossy(&seen));
+    }
+}
+
+fn output(gateway: &Gateway) -> u64 {
+    gateway.shared.ledger.all().values().map(|usage| usage.output_tokens).sum()
+}
+
+fn told(output: u64) -> String {
+    let body = format!(r#"{{"model":"m","usage":{{"input_tokens":0,"output_tokens":{output}}}}}"#);
+    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+const ASKED: &str = r#"{"model":"m","max_tokens":100}"#;
+
+#[tokio::test]
+async fn under_a_budget_an_answer_counts_to_its_end_without_its_caller() {
+    const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+    const START: &str = "data: {\"type\":\"message_start\",\"message\":{\"model\":\"m\",\"usage\":{\"output_tokens\":1}}}\n\n";
+    const PING: &str = "data: {\"type\":\"ping\"}\n\n";
+    const END: &str =
+        "data: {\"type\":\"message_delta\",\"usage\":{\"output_tokens\":50}}\n\ndata: {\"type\":\"message_stop\"}\n\n";
+    for is_answered in [true, false] {
+        let (gateway, address, listener) = budgeted(1000).await;
+        let mut caller = TcpStream::connect(address).await.expect("connected");
+        caller.write_all(post("/v1/messages", "", ASKED).as_bytes()).await.expect("written");
+        let (mut model, _) = listener.accept().await.expect("a call");
+        read_until(&mut model, ASKED).await;
+        if is_answered {
+            model.write_all(format!("{HEAD}{START}").as_bytes()).await.expect("written");
+            read_until(&mut caller, "message_start").await;
+        }
+        // All that it may take is reserved as long as it runs.
+        assert!(gateway.shared.reserves.take(&Asked::default(), |others| others["m"].output_tokens == 100).is_some());
+        drop(caller);
+        if !is_answered {
+            model.write_all(format!("{HEAD}{START}").as_bytes()).await.expect("written");
+        }
+        for _ in 0..100 {
+            model.write_all(PING.as_bytes()).await.expect("nobody breaks the answer off");
+            tokio::task::yield_now().await;
+        }
+        model.write_all(END.as_bytes()).await.expect("written");
+        drop(model);
+        // Over, its slot is free again as well.
+        let all = u32::try_from(CONNECTIONS_MAX - 1).expect("a small number");
+        let slots = tokio::time::timeout(DEADLINE, gateway.shared.room.acquire_many(all)).await;
+        drop(slots.expect("the answer is read to its end").expect("open"));
+        assert_eq!(output(&gateway), 50, "{is_answered}");
+        assert!(gateway.shared.reserves.take(&Asked::default(), BTreeMap::is_empty).is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_call_waits_while_those_under_way_may_take_all_that_is_left() {
+    for (taken, is_refused) in [(100, true), (20, false)] {
+        let (gateway, address, listener) = budgeted(100).await;
+        let call = post("/v1/messages", "", ASKED);
+        let first = tokio::spawn({
+            let call = call.clone();
+            async move { exchange(address, &call).await }
+        });
+        let (mut model, _) = listener.accept().await.expect("a call");
+        read_until(&mut model, ASKED).await;
+        // It begins while nothing is told to be spent.
+        let second = tokio::spawn(async move { exchange(address, &call).await });
+        let (mut other, _) = listener.accept().await.expect("a call");
+        model.write_all(told(taken).as_bytes()).await.expect("written");
+        assert!(first.await.expect("answered").starts_with("HTTP/1.1 200"));
+        if !is_refused {
+            read_until(&mut other, ASKED).await;
+            other.write_all(told(1).as_bytes()).await.expect("written");
+        }
+        let answer = tokio::time::timeout(DEADLINE, second).await.expect("answered in time").expect("answered");
+        if is_refused {
+            assert!(
+                answer.starts_with("HTTP/1.1 400") && answer.contains("the session has 100 tokens, and 100 are spent"),
+                "{answer}"
+            );
+            assert!(gateway.take_refusal().is_some());
+        } else {
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+            assert_eq!(output(&gateway), 21);
+        }
+    }
+}

@@ -7,7 +7,17 @@
 //! ```
 //!
 //! The turn goes on when the connection breaks or `ashctl` leaves: it belongs to the session.
+//!
+//! | module | job |
+//! | --- | --- |
+//! | `line` | the line that becomes a message |
+//! | `view`, `spinner` | a turn as it is shown |
+//! | `desk` | requests for permission, and the person who answers them |
+//! | `dialogue`, `keyboard` | what is asked and answered; the keys that do it |
 
+mod desk;
+mod dialogue;
+mod keyboard;
 mod line;
 mod spinner;
 mod view;
@@ -15,22 +25,24 @@ mod view;
 use std::io::{self, IsTerminal as _, Read as _};
 use std::pin::{Pin, pin};
 
+use futures_util::FutureExt as _;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use self::desk::{Asks, Desk};
 use self::line::{Editor, Line};
-pub(super) use self::view::said;
 use self::view::{Ending, TurnView};
-use crate::cli::Context;
+pub(super) use self::view::{gist, said};
 use crate::cli::args::{Chat, SessionSend};
-use crate::cli::error::CliError;
+use crate::cli::error::{CliError, model_key_hint};
 use crate::cli::output::{DIM, RED, clean};
+use crate::cli::{Context, bill};
 use crate::client::sse::Frame;
 use crate::client::{Answer, Client, ClientError, SessionQuery};
 use crate::report;
 use crate::wire::message::{IfBusy, MessageBody, TurnOptions};
-use crate::wire::session::{CreateSession, InterruptBody, Session, Status};
+use crate::wire::session::{CreateSession, InterruptBody, PermissionMode, Session, SessionConfig, Status};
 
 /// How far back `--last` looks for a session that still takes messages.
 const LAST_AMONG: u32 = 100;
@@ -76,7 +88,7 @@ pub(super) async fn run(args: Chat, context: &mut Context) -> Result<(), CliErro
 
     let session = match (args.session, agent) {
         (Some(id), _) => context.client.session(id).await?.body.session,
-        (None, Some(agent)) => create(agent, args.model.clone(), context).await?,
+        (None, Some(agent)) => create(agent, args.model.clone(), args.permission_mode, context).await?,
         (None, None) => last(context).await?,
     };
     let id = session.id;
@@ -149,8 +161,14 @@ fn typed(context: &mut Context) -> Result<String, CliError> {
     Ok(text)
 }
 
-async fn create(agent: String, model: Option<String>, context: &Context) -> Result<Session, CliError> {
-    let body = CreateSession { agent, model, ..CreateSession::default() };
+async fn create(
+    agent: String,
+    model: Option<String>,
+    permission_mode: Option<PermissionMode>,
+    context: &Context,
+) -> Result<Session, CliError> {
+    let config = SessionConfig { permission_mode, ..SessionConfig::default() };
+    let body = CreateSession { agent, model, config, ..CreateSession::default() };
     Ok(context.client.create_session(&body).await?.body.session)
 }
 
@@ -181,7 +199,7 @@ impl Conversation {
     async fn once(&mut self, prompt: String, context: &mut Context) -> Result<(), CliError> {
         match self.turn(&prompt, context).await? {
             Outcome::Ended(ending) if ending.is_good() => Ok(()),
-            Outcome::Ended(Ending { state, cause }) => {
+            Outcome::Ended(Ending { state, cause, .. }) => {
                 let state = if state.is_empty() { "failed" } else { &state };
                 let state = if state == "failed" { state.to_owned() } else { format!("was {state}") };
                 Err(CliError::Turn { state, cause })
@@ -238,8 +256,21 @@ impl Conversation {
         }
         view.working("waiting for the agent");
 
-        let outcome = self.follow(&client, &body, &mut view).await;
+        let asks = match self.show {
+            Show::Frames | Show::Json => Asks::Nobody,
+            Show::Answer if io::stdin().is_terminal() && output.talk_is_terminal => Asks::Here,
+            Show::Answer => Asks::Elsewhere,
+        };
+        let desk = Desk::new(client.clone(), self.session.id, asks);
+        let outcome = self.follow(&client, &body, desk, &mut view).await;
         view.end().map_err(CliError::Output)?;
+        drop(view);
+        if let Ok(Outcome::Ended(Ending { usage: Some(usage), .. })) = &outcome
+            && self.show == Show::Answer
+            && output.out_is_terminal
+        {
+            output.whisper(bill::summary(usage));
+        }
         outcome
     }
 
@@ -247,6 +278,7 @@ impl Conversation {
         &mut self,
         client: &Client,
         body: &MessageBody,
+        mut desk: Desk,
         view: &mut TurnView<O, T>,
     ) -> Result<Outcome, CliError> {
         let id = self.session.id;
@@ -267,27 +299,43 @@ impl Conversation {
         let mut interrupting: Option<Interrupting<'_>> = None;
         let mut asked = false;
         loop {
-            tokio::select! {
-                frame = stream.next() => match frame? {
-                    Some(frame) => ending = self.frame(&frame, view)?.or(ending),
-                    None => {
-                        let ending: Ending = ending.unwrap_or_default();
-                        return Ok(if asked && !ending.is_good() { Outcome::Interrupted } else { Outcome::Ended(ending) });
+            // Kept over ticks and keys: it may be connecting again, which takes its time.
+            let mut next = pin!(stream.next());
+            let frame = loop {
+                tokio::select! {
+                    frame = &mut next => break frame?,
+                    event = desk.event() => {
+                        if desk.heard(event, view).await? {
+                            // Ctrl-C was meant for the editor.
+                            while self.interrupts.recv().now_or_never().flatten().is_some() {}
+                        }
+                        for frame in desk.release() {
+                            ending = self.frame(&frame, view)?.or(ending);
+                        }
                     }
-                },
-                _ = ticks.tick(), if view.is_moving() => view.tick(),
-                _ = self.interrupts.recv() => {
-                    if asked {
-                        return Ok(Outcome::Left);
+                    _ = ticks.tick(), if view.is_moving() => view.tick(),
+                    _ = self.interrupts.recv() => {
+                        if asked {
+                            return Ok(Outcome::Left);
+                        }
+                        asked = true;
+                        desk.give_up(view)?;
+                        view.interrupting();
+                        interrupting = Some(Box::pin(client.interrupt(id)));
                     }
-                    asked = true;
-                    view.interrupting();
-                    interrupting = Some(Box::pin(client.interrupt(id)));
+                    answer = finished(&mut interrupting) => {
+                        interrupting = None;
+                        answer?;
+                    }
                 }
-                answer = finished(&mut interrupting) => {
-                    interrupting = None;
-                    answer?;
-                }
+            };
+            let Some(frame) = frame else {
+                let ending: Ending = ending.unwrap_or_default();
+                return Ok(if asked && !ending.is_good() { Outcome::Interrupted } else { Outcome::Ended(ending) });
+            };
+            desk.take(frame, view)?;
+            for frame in desk.release() {
+                ending = self.frame(&frame, view)?.or(ending);
             }
         }
     }
@@ -313,9 +361,13 @@ fn remark(ending: &Ending, context: &mut Context) {
         return;
     }
     let cause = ending.cause.as_deref().map(clean).unwrap_or_default();
+    let hint = model_key_hint(&cause);
     match ending.state.as_str() {
         "" | "failed" => context.output.say(format_args!("{RED}error:{RED:#} {cause}")),
         state => context.output.say(format_args!("{RED}The turn was {state}:{RED:#} {cause}")),
+    }
+    if let Some(hint) = hint {
+        context.output.say(format_args!("hint:  {hint}"));
     }
 }
 
@@ -337,7 +389,7 @@ fn raw(frame: &Frame) -> String {
 }
 
 /// The frame as a line of JSON: `{"id":…,"event":…,"data":…}`.
-fn json_line(frame: &Frame) -> String {
+pub(super) fn json_line(frame: &Frame) -> String {
     #[derive(Serialize)]
     struct Shown<'a> {
         id: Option<i64>,

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::spinner::Spinner;
 use crate::cli::output::{DIM, RED, clean, columns, one_line};
 use crate::client::sse::Frame;
+use crate::wire::usage::Usage;
 
 /// Longest line about a tool where there is no terminal to fit.
 const TOOL_LINE_LETTERS: usize = 120;
@@ -19,12 +20,14 @@ const TOOL_LINE_LETTERS: usize = 120;
 const INTERRUPTING: &str = "interrupting; Ctrl-C again leaves";
 
 /// How a turn ended.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Ending {
     /// `completed`, `failed`, `interrupted` or `cancelled`; empty if the stream did not say.
     pub(super) state: String,
     /// What failed, in the words of the stream.
     pub(super) cause: Option<String>,
+    /// What the turn took, if the stream said.
+    pub(super) usage: Option<Usage>,
 }
 
 impl Ending {
@@ -160,9 +163,11 @@ impl<O: Write, T: Write> TurnView<O, T> {
                 self.error = text("error").or_else(|| Some(frame.data.clone()));
                 None
             }
-            "done" => {
-                Some(Ending { state: text("state").unwrap_or_default(), cause: self.error.take().or_else(|| text("cause")) })
-            }
+            "done" => Some(Ending {
+                state: text("state").unwrap_or_default(),
+                cause: self.error.take().or_else(|| text("cause")),
+                usage: serde_json::from_value(data["usage"].clone()).ok(),
+            }),
             _ => None,
         }
     }
@@ -224,6 +229,22 @@ impl<O: Write, T: Write> TurnView<O, T> {
         Ok(())
     }
 
+    /// Says something in passing.
+    pub(super) fn note(&mut self, line: &str) -> io::Result<()> {
+        self.talk_line(format_args!("{DIM}{line}{DIM:#}"))
+    }
+
+    /// Says something that has its own colours, on lines of its own.
+    pub(super) fn block(&mut self, text: &str) -> io::Result<()> {
+        self.talk_line(format_args!("{text}"))
+    }
+
+    /// Leaves the cursor behind `text`, for an answer to be typed.
+    pub(super) fn prompt(&mut self, text: &str) {
+        self.quiet();
+        drop(write!(self.talk, "{text}").and_then(|()| self.talk.flush()));
+    }
+
     fn talk_line(&mut self, line: std::fmt::Arguments<'_>) -> io::Result<()> {
         self.quiet();
         self.end_line()?;
@@ -272,7 +293,7 @@ fn text_of(content: &Value) -> String {
 }
 
 /// What says most about a call: the one field that people look for, else all.
-fn gist(input: &Value) -> String {
+pub(in crate::cli::cmd) fn gist(input: &Value) -> String {
     const TELLING: [&str; 9] = ["command", "file_path", "path", "pattern", "url", "query", "skill", "description", "prompt"];
     let telling = TELLING.iter().find_map(|field| input[field].as_str());
     match (telling, input.as_object()) {

@@ -23,7 +23,7 @@ const PIECE_BYTES: usize = 64 << 10;
 const MTIME_SECS: u64 = 946_684_800;
 
 /// Files at the top of the folder which become environment variables instead.
-pub(super) const DOTENV_FILES: [&str; 2] = [".env", ".env.local"];
+pub(in crate::cli::cmd) const DOTENV_FILES: [&str; 2] = [".env", ".env.local"];
 
 /// Folders, or files in worktrees, that hold the history of the agent and not the agent.
 const HISTORY: &str = ".git";
@@ -69,22 +69,22 @@ impl ArchiveError {
     }
 
     /// Whether it only means that nobody takes the archive any longer.
-    pub(super) fn is_hang_up(&self) -> bool {
+    pub(in crate::cli::cmd) fn is_hang_up(&self) -> bool {
         matches!(self, Self::Write(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 }
 
 /// What will be in the archive.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
+pub(in crate::cli::cmd) struct Plan {
     root: PathBuf,
     entries: Vec<Entry>,
     /// How many files there are.
-    pub(super) files: usize,
+    pub(in crate::cli::cmd) files: usize,
     /// How long they are together.
-    pub(super) bytes: u64,
+    pub(in crate::cli::cmd) bytes: u64,
     /// What is left out on purpose, relative to the folder.
-    pub(super) left_out: Vec<PathBuf>,
+    pub(in crate::cli::cmd) left_out: Vec<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -102,7 +102,7 @@ enum Kind {
 
 impl Plan {
     /// Looks at all that the folder holds.
-    pub(super) fn of(root: &Path) -> Result<Self, ArchiveError> {
+    pub(in crate::cli::cmd) fn of(root: &Path) -> Result<Self, ArchiveError> {
         let mut plan = Self { root: root.to_owned(), ..Self::default() };
         plan.walk(Path::new(""))?;
         Ok(plan)
@@ -161,7 +161,7 @@ impl Plan {
 
     /// Writes the archive and returns what it was written to. `progress` hears of every piece of
     /// every file.
-    pub(super) fn write<W: Write>(&self, out: W, mut progress: impl FnMut(u64)) -> Result<W, ArchiveError> {
+    pub(in crate::cli::cmd) fn write<W: Write>(&self, out: W, mut progress: impl FnMut(u64)) -> Result<W, ArchiveError> {
         let mut builder = Builder::new(Gate { out, shut: false });
         for entry in &self.entries {
             let written = self.append(&mut builder, entry, &mut progress);
@@ -279,7 +279,7 @@ impl<P: FnMut(u64)> Read for Exactly<'_, P> {
 }
 
 /// A writer whose bytes come out of a channel, in pieces.
-pub(super) fn pieces(sender: mpsc::Sender<io::Result<Bytes>>) -> impl Write {
+pub(in crate::cli::cmd) fn pieces(sender: mpsc::Sender<io::Result<Bytes>>) -> impl Write {
     BufWriter::with_capacity(PIECE_BYTES, Pieces(sender))
 }
 

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use futures_util::stream;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
@@ -16,7 +18,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::mpsc;
 
 pub use self::archive::ArchiveError;
-use self::archive::{DOTENV_FILES, Plan, pieces};
+pub(super) use self::archive::Plan;
+use self::archive::{DOTENV_FILES, pieces};
 pub use self::dotenv::DotenvError;
 use crate::cli::Context;
 use crate::cli::args::Deploy;
@@ -125,11 +128,25 @@ async fn upload(
     plan: Plan,
     context: &Context,
 ) -> Result<crate::client::Answer<crate::wire::agent::AgentBody>, CliError> {
-    let bar = progress(name, &plan, context);
+    let bar = progress(&format!("Deploying {name}"), &plan, context);
+    send(plan, false, bar, |body| context.client.deploy_archive(name, body)).await
+}
+
+/// Packs a folder, compressed by gzip or not, and sends it meanwhile.
+pub(super) async fn send<T, F>(plan: Plan, gzip: bool, bar: ProgressBar, call: impl FnOnce(Body) -> F) -> Result<T, CliError>
+where
+    F: Future<Output = Result<T, ClientError>>,
+{
     let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
     let meter = bar.clone();
     let walk = tokio::task::spawn_blocking(move || {
-        let packed = plan.write(pieces(sender.clone()), |count| meter.inc(count));
+        let (to, count) = (pieces(sender.clone()), |count| meter.inc(count));
+        let packed = if gzip {
+            let packed = plan.write(GzEncoder::new(to, Compression::fast()), count);
+            packed.and_then(|gzip| gzip.finish().map_err(ArchiveError::Write))
+        } else {
+            plan.write(to, count)
+        };
         let packed = packed.and_then(|mut out| out.flush().map_err(ArchiveError::Write));
         meter.set_message("storing");
         packed.inspect_err(|_| {
@@ -138,7 +155,7 @@ async fn upload(
         })
     });
 
-    let mut call = std::pin::pin!(context.client.deploy_archive(name, body(receiver)));
+    let mut call = std::pin::pin!(call(body(receiver)));
     let mut walk = std::pin::pin!(walk);
     let walked = tokio::select! {
         // The server may answer before it has all; then what it says is what counts.
@@ -160,7 +177,8 @@ async fn upload(
     result
 }
 
-fn body(receiver: mpsc::Receiver<io::Result<Bytes>>) -> Body {
+/// A body of pieces as they come.
+pub(super) fn body(receiver: mpsc::Receiver<io::Result<Bytes>>) -> Body {
     let pieces = stream::unfold(receiver, |mut receiver| async move {
         let piece = receiver.recv().await?;
         Some((piece.map(Frame::data), receiver))
@@ -168,7 +186,8 @@ fn body(receiver: mpsc::Receiver<io::Result<Bytes>>) -> Body {
     StreamBody::new(pieces).boxed()
 }
 
-fn progress(name: &str, plan: &Plan, context: &Context) -> ProgressBar {
+/// Shows how far the folder has gone.
+pub(super) fn progress(what: &str, plan: &Plan, context: &Context) -> ProgressBar {
     let visible = context.output.talk_is_terminal && !context.output.is_json();
     let target = if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let bar = ProgressBar::with_draw_target(Some(plan.bytes), target);
@@ -177,7 +196,7 @@ fn progress(name: &str, plan: &Plan, context: &Context) -> ProgressBar {
     if let Ok(style) = style {
         bar.set_style(style.progress_chars("━━─"));
     }
-    bar.set_prefix(format!("Deploying {name}"));
+    bar.set_prefix(what.to_owned());
     let plural = if plan.files == 1 { "" } else { "s" };
     bar.set_message(format!("{} file{plural}", plan.files));
     bar.enable_steady_tick(Duration::from_millis(100));

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use super::host::output;
+use super::host::{PROFILE, output};
 use super::{failed, ok, warning};
 use crate::wire::health::Check;
 
@@ -54,7 +54,14 @@ enum Trial {
 
 /// Starts bubblewrap with every namespace, as a user without privileges.
 fn started() -> Trial {
-    let mut command = Command::new("bwrap");
+    let mut command = if is_restricted() {
+        // As the shim starts it: others may have no user namespace here.
+        let mut command = Command::new("aa-exec");
+        command.args(["--profile", PROFILE, "--", "bwrap"]);
+        command
+    } else {
+        Command::new("bwrap")
+    };
     command.args(["--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "true"]);
     command.current_dir(PathBuf::from("/")).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     if nix::unistd::geteuid().is_root() {
@@ -64,6 +71,12 @@ fn started() -> Trial {
         Ok(child) => wait(child, Duration::from_secs(TRIAL_DEADLINE_SECS)),
         Err(error) => Trial::NotRun(error),
     }
+}
+
+/// Whether AppArmor gives user namespaces to known programs only (Ubuntu from 24.04 on).
+fn is_restricted() -> bool {
+    let sysctl = std::fs::read_to_string("/proc/sys/kernel/apparmor_restrict_unprivileged_userns");
+    sysctl.is_ok_and(|value| value.trim() == "1")
 }
 
 fn wait(mut child: Child, limit: Duration) -> Trial {

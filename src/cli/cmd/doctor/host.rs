@@ -17,6 +17,8 @@ const SYSTEMD_MIN: u32 = 252;
 /// What limits of a sandbox need.
 const CONTROLLERS: [&str; 4] = ["cpu", "io", "memory", "pids"];
 
+/// The AppArmor profile that the package brings.
+pub(super) const PROFILE: &str = "ash-shim";
 const STATE_DIR: &str = "/var/lib/ash";
 const DISK_WARN_BYTES: u64 = 5 << 30;
 const DISK_FAIL_BYTES: u64 = 512 << 20;
@@ -37,6 +39,11 @@ pub(super) fn checks(control: &Path) -> Vec<Check> {
             apparmor: read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"),
             bwrap_profile: bwrap_profile(read("/sys/kernel/security/apparmor/profiles").as_deref()),
         }),
+        apparmor(
+            read("/sys/module/apparmor/parameters/enabled").as_deref(),
+            fs::read_to_string("/sys/kernel/security/apparmor/profiles").map_err(|error| error.kind()).as_deref(),
+            read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").as_deref(),
+        ),
         runtime(&runtime_places()),
         socket(control),
     ];
@@ -117,10 +124,36 @@ fn user_namespaces(sysctls: &Sysctls) -> Check {
     ok(NAME, format!("allowed, at most {}", sysctls.max.as_deref().unwrap_or_default().trim()))
 }
 
-/// Whether AppArmor has a profile for bubblewrap; without root the list can not be read, and the
+/// Which profile sandboxes get, as their units ask for it.
+fn apparmor(enabled: Option<&str>, profiles: Result<&str, &std::io::ErrorKind>, restricts: Option<&str>) -> Check {
+    const NAME: &str = "apparmor";
+    if enabled.map(str::trim) != Some("Y") {
+        return ok(NAME, "off; no wall of a sandbox depends on it");
+    }
+    let is_loaded = |text: &str| text.lines().any(|line| line.split_whitespace().next() == Some(PROFILE));
+    match profiles {
+        Ok(text) if is_loaded(text) => {
+            ok(NAME, format!("sandboxes have the profile {PROFILE}, which gives them user namespaces"))
+        }
+        _ if restricts.map(str::trim) != Some("1") => {
+            ok(NAME, format!("on; this host gives user namespaces also without the profile {PROFILE}"))
+        }
+        // Bubblewrap may have one of its own; the check of user namespaces tells.
+        Ok(_) => {
+            let fix = format!("sudo apparmor_parser --replace /etc/apparmor.d/{PROFILE}");
+            warning(NAME, format!("the profile {PROFILE}, which gives sandboxes user namespaces, is not loaded"), fix)
+        }
+        Err(_) => {
+            warning(NAME, format!("whether the profile {PROFILE} is loaded is for root to see"), "sudo ashctl doctor".to_owned())
+        }
+    }
+}
+
+/// Whether AppArmor has a profile for bubblewrap, or Ash's own for what the shim starts; without root the list can not be read, and the
 /// trial start of bubblewrap tells.
 fn bwrap_profile(profiles: Option<&str>) -> bool {
-    profiles.is_none_or(|text| text.lines().any(|line| line.split_whitespace().next().is_some_and(|name| name.contains("bwrap"))))
+    let lets_through = |name: &str| name.contains("bwrap") || name == PROFILE;
+    profiles.is_none_or(|text| text.lines().any(|line| line.split_whitespace().next().is_some_and(lets_through)))
 }
 
 fn runtime_places() -> Vec<PathBuf> {
@@ -227,6 +260,19 @@ mod tests {
         is(&user_namespaces(&sysctls(None, None, None, true)), CheckStatus::Failed, "has none");
         is(&user_namespaces(&sysctls(Some("1"), Some("0\n"), None, true)), CheckStatus::Failed, "unprivileged_userns_clone=1");
         is(&user_namespaces(&sysctls(Some("1"), None, Some("1\n"), false)), CheckStatus::Failed, "apparmor_restrict");
+    }
+
+    #[test]
+    fn the_profile_of_sandboxes_is_needed_where_apparmor_restricts_namespaces() {
+        let (with, without) = (Ok("bwrap (enforce)\nash-shim (unconfined)\n"), Ok("bwrap (enforce)\nash-shim-2 (enforce)\n"));
+        is(&apparmor(None, with, None), CheckStatus::Ok, "off");
+        is(&apparmor(Some("N\n"), with, None), CheckStatus::Ok, "off");
+        is(&apparmor(Some("Y\n"), with, Some("1\n")), CheckStatus::Ok, "have the profile");
+        is(&apparmor(Some("Y\n"), without, Some("1\n")), CheckStatus::Warning, "apparmor_parser");
+        is(&apparmor(Some("Y\n"), without, Some("0\n")), CheckStatus::Ok, "also without");
+        let closed = Err(&std::io::ErrorKind::PermissionDenied);
+        is(&apparmor(Some("Y\n"), closed, None), CheckStatus::Ok, "also without");
+        is(&apparmor(Some("Y\n"), closed, Some("1\n")), CheckStatus::Warning, "for root to see");
     }
 
     #[test]

@@ -1,0 +1,68 @@
+//! `/api/credentials`.
+
+use axum::Json as JsonBody;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::auth::Principal;
+use crate::http::App;
+use crate::http::extract::{Id, Json};
+use crate::http::problem::Failure;
+use crate::store::CredentialRow;
+use crate::wire::CredentialId;
+use crate::wire::credential::{ChangeCredential, CreateCredential, Credential, CredentialBody, CredentialList, Resealed};
+
+fn shown(row: CredentialRow) -> Credential {
+    Credential {
+        id: row.id,
+        r#type: row.kind,
+        label: row.label,
+        active: true,
+        created_at: row.created_at,
+        last_used_at: row.last_used_at,
+    }
+}
+
+pub async fn list(State(app): State<App>, caller: Principal) -> Result<JsonBody<CredentialList>, Failure> {
+    let credentials = app.credentials.list(&caller.tenant).await?.into_iter().map(shown).collect();
+    Ok(JsonBody(CredentialList { credentials }))
+}
+
+pub async fn create(
+    State(app): State<App>,
+    caller: Principal,
+    Json(body): Json<CreateCredential>,
+) -> Result<(StatusCode, JsonBody<CredentialBody>), Failure> {
+    let row = app.credentials.create(&caller.tenant, &body).await?;
+    tracing::info!(principal = caller.name, credential = %row.id, kind = row.kind.as_str(), "credential created");
+    Ok((StatusCode::CREATED, JsonBody(CredentialBody { credential: shown(row) })))
+}
+
+pub async fn change(
+    State(app): State<App>,
+    caller: Principal,
+    Id(id): Id<CredentialId>,
+    Json(body): Json<ChangeCredential>,
+) -> Result<JsonBody<CredentialBody>, Failure> {
+    let is_rotated = body.key.is_some();
+    let row = app.credentials.change(&caller.tenant, id, body).await?;
+    tracing::info!(principal = caller.name, credential = %id, rotated = is_rotated, "credential changed");
+    Ok(JsonBody(CredentialBody { credential: shown(row) }))
+}
+
+pub async fn delete(State(app): State<App>, caller: Principal, Id(id): Id<CredentialId>) -> Result<JsonBody<Value>, Failure> {
+    app.credentials.delete(&caller.tenant, id).await?;
+    tracing::info!(principal = caller.name, credential = %id, "credential deleted");
+    Ok(JsonBody(json!({"ok": true})))
+}
+
+/// For the operator: it touches the credentials of all tenants.
+pub async fn reseal(State(app): State<App>, caller: Principal) -> Result<JsonBody<Resealed>, Failure> {
+    if !caller.local {
+        return Err(Failure::forbidden("Credentials are sealed anew over the control socket only"));
+    }
+    let resealed = app.credentials.reseal().await?;
+    tracing::info!(principal = caller.name, master = resealed.master_key, count = resealed.resealed, "credentials sealed anew");
+    Ok(JsonBody(resealed))
+}

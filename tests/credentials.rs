@@ -1,0 +1,218 @@
+//! Secrets that tenants keep for their sessions: where they go, and where they are never found.
+
+mod support;
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use support::http::{self, result};
+use support::life::{act, fork, good};
+use support::{Daemon, MODEL_KEY, Model, claude};
+
+fn start() -> Option<(Model, Daemon)> {
+    let claude = claude()?;
+    let model = Model::start_with(&[]);
+    let daemon = Daemon::start(&claude, &model.url);
+    daemon.deploy("agent", &[("CLAUDE.md", "You are a test agent.")]);
+    Some((model, daemon))
+}
+
+fn keep(daemon: &Daemon, kind: &str, key: &str) -> String {
+    let answer = daemon.send("POST", "/api/credentials", &json!({"type": kind, "key": key, "label": "a test"}));
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    assert!(!answer.text().contains(key), "{}", answer.text());
+    answer.json()["credential"]["id"].as_str().expect("an id").to_owned()
+}
+
+fn listed(daemon: &Daemon, id: &str) -> Value {
+    let list = daemon.get("/api/credentials").json();
+    let found = list["credentials"].as_array().expect("a list").iter().find(|one| one["id"] == id).cloned();
+    found.unwrap_or(Value::Null)
+}
+
+/// A key that nobody else has.
+fn secret() -> String {
+    format!("sk-ant-canary-{}", uuid::Uuid::new_v4().simple())
+}
+
+/// What the model says of the key that came, in the form of the scripted model.
+fn masked(key: &str) -> String {
+    format!("x-api-key: {}...{} ({} chars)", &key[..4], &key[key.len() - 4..], key.len())
+}
+
+/// The files below a folder that hold a text.
+fn holding(folder: &Path, text: &str, found: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok) {
+        let (path, kind) = (entry.path(), entry.file_type().expect("a type"));
+        if kind.is_dir() {
+            holding(&path, text, found);
+        } else if kind.is_file() {
+            let content = std::fs::read(&path).unwrap_or_default();
+            if content.windows(text.len()).any(|window| window == text.as_bytes()) {
+                found.push(path.display().to_string());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_key_of_the_model_reaches_the_model_and_is_found_nowhere_else() {
+    let Some((_model, mut daemon)) = start() else { return };
+    let key = secret();
+    let id = keep(&daemon, "anthropic", &key);
+    assert_eq!(listed(&daemon, &id)["lastUsedAt"], Value::Null);
+    let session = daemon.create(&json!({"agent": "agent", "credentialId": id}));
+    assert!(result(&daemon.say(&session, "auth?")).starts_with(&masked(&key)), "the session's own key");
+    assert!(listed(&daemon, &id)["lastUsedAt"].is_string());
+    let other = daemon.session();
+    assert!(result(&daemon.say(&other, "auth?")).starts_with(&masked(MODEL_KEY)), "the host's key");
+
+    // As two parts, so that the search does not find itself.
+    let (head, tail) = key.split_at(20);
+    let script = format!(
+        r#"for p in /proc/[0-9]*; do grep -aq {head}"{tail}" $p/environ $p/cmdline && echo found in $p; done 2>/dev/null
+grep -rqa {head}"{tail}" /etc /run /home /tmp /work /dev/shm 2>/dev/null && echo found in a file
+echo searched"#
+    );
+    let script = support::base64(script.as_bytes());
+    let said = result(&daemon.say(&session, &format!("bash: echo {script} | base64 -d | bash; echo over")));
+    assert!(said.contains("searched\nover") && !said.contains("found in"), "{said}");
+
+    for host in walk_processes() {
+        assert!(!host.contains(&key), "in the environment or the arguments of a process");
+    }
+    good(&act(&daemon, &session, "stop"));
+    for (what, answer) in [
+        ("the session", daemon.get(&format!("/api/sessions/{session}"))),
+        ("its events", daemon.get(&format!("/api/sessions/{session}/events"))),
+        ("the list", daemon.get("/api/credentials")),
+    ] {
+        assert!(!answer.text().contains(&key), "in {what}");
+    }
+    daemon.stop();
+    let mut found = Vec::new();
+    holding(&daemon.data(), &key, &mut found);
+    assert!(found.is_empty(), "in the state folder with database, spools and snapshots: {found:?}");
+    assert!(!daemon.log().contains(&key), "in the journal");
+    daemon.run();
+    good(&act(&daemon, &session, "resume"));
+    assert!(result(&daemon.say(&session, "auth?")).starts_with(&masked(&key)), "a resume gives it again");
+    let fork = fork(&daemon, &session);
+    good(&act(&daemon, &fork, "resume"));
+    assert!(result(&daemon.say(&fork, "auth?")).starts_with(&masked(&key)), "and so does a fork");
+}
+
+/// Environment and arguments of each process of the host.
+fn walk_processes() -> Vec<String> {
+    let mut texts = Vec::new();
+    for entry in std::fs::read_dir("/proc").expect("reads").filter_map(Result::ok) {
+        for name in ["environ", "cmdline"] {
+            texts.extend(std::fs::read(entry.path().join(name)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()));
+        }
+    }
+    texts
+}
+
+#[test]
+fn other_types_are_in_the_environment_and_change_with_the_next_start() {
+    let Some((_model, daemon)) = start() else { return };
+    let (openai, custom) = (keep(&daemon, "openai", "first"), keep(&daemon, "custom", "mine"));
+    let session = daemon.create(&json!({"agent": "agent", "credentialId": openai}));
+    let shown = |session: &str| result(&daemon.say(session, r#"bash: echo "$OPENAI_API_KEY/$ASH_CUSTOM_API_KEY""#));
+    assert_eq!(shown(&session), "result: first/");
+
+    let path = format!("/api/credentials/{openai}");
+    assert_eq!(daemon.send("PATCH", &path, &json!({"key": "second", "label": "renamed"})).status, 200);
+    assert_eq!(listed(&daemon, &openai)["label"], "renamed");
+    assert_eq!(shown(&session), "result: first/", "what runs keeps what it was given");
+    let again = || {
+        good(&act(&daemon, &session, "stop"));
+        act(&daemon, &session, "resume")
+    };
+    good(&again());
+    assert_eq!(shown(&session), "result: second/");
+
+    let configure = |id: &str| daemon.send("PATCH", &format!("/api/sessions/{session}/config"), &json!({"credentialId": id}));
+    good(&configure(&custom));
+    good(&again());
+    assert_eq!(shown(&session), "result: /mine");
+    assert_eq!(configure("nothing").json()["error"], "Invalid or inaccessible credential");
+
+    assert_eq!(daemon.send("DELETE", &format!("/api/credentials/{custom}"), &json!({})).json(), json!({"ok": true}));
+    assert_eq!(shown(&session), "result: /mine");
+    let refused = again();
+    let said = refused.json()["error"].as_str().unwrap_or_default().to_owned();
+    assert!(!refused.ok_status() && said.contains("PATCH …/config") && said.contains("Credential not found"), "{said}");
+    good(&configure(""));
+    good(&act(&daemon, &session, "resume"));
+    assert_eq!(shown(&session), "result: /");
+}
+
+#[test]
+fn bad_requests_name_field_and_reason_and_foreign_ones_find_nothing() {
+    let Some((_model, daemon)) = start() else { return };
+    for (body, field) in [
+        (json!({"key": "k"}), "type"),
+        (json!({"type": "telepathy", "key": "k"}), "type"),
+        (json!({"type": "custom"}), "key"),
+        (json!({"type": "custom", "key": ""}), "key"),
+        (json!({"type": "custom", "key": "two words"}), "key"),
+        (json!({"type": "bedrock", "key": "{}"}), "key"),
+        (json!({"type": "custom", "key": "k", "label": "a\nb"}), "label"),
+    ] {
+        let answer = daemon.send("POST", "/api/credentials", &body);
+        assert_eq!(answer.status, 400, "{body}: {}", answer.text());
+        assert_eq!(answer.json()["details"][0]["field"], field, "{body}: {}", answer.text());
+    }
+    let nobody = uuid::Uuid::now_v7();
+    for (method, body) in [("PATCH", json!({"label": "x"})), ("DELETE", json!({}))] {
+        let answer = daemon.send(method, &format!("/api/credentials/{nobody}"), &body);
+        assert_eq!((answer.status, answer.json()["error"].clone()), (404, json!("Credential not found")));
+    }
+    for id in ["no id", &nobody.to_string()] {
+        let answer = daemon.send("POST", "/api/sessions", &json!({"agent": "agent", "credentialId": id}));
+        assert_eq!((answer.status, answer.json()["error"].clone()), (400, json!("Invalid or inaccessible credential")));
+    }
+    let bedrock = keep(&daemon, "bedrock", r#"{"accessKeyId":"a","secretAccessKey":"b","region":"eu-west-1"}"#);
+    let answer = daemon.send("POST", "/api/sessions", &json!({"agent": "agent", "credentialId": bedrock}));
+    assert_eq!(answer.status, 422, "{}", answer.text());
+}
+
+#[test]
+fn another_master_key_takes_over_and_one_that_is_gone_is_named() {
+    let Some((_model, mut daemon)) = start() else { return };
+    let id = keep(&daemon, "anthropic", &secret());
+    let old = std::fs::read_to_string(daemon.master_keys()).expect("reads");
+    let new = "A".repeat(42) + "E";
+    let again = |daemon: &mut Daemon, keys: &str| {
+        daemon.stop();
+        std::fs::write(daemon.master_keys(), keys).expect("writes");
+        daemon.run();
+    };
+    let reseal = |daemon: &Daemon| daemon.send("POST", "/api/credentials/reseal", &json!({}));
+    let name = reseal(&daemon).json()["masterKey"].clone();
+
+    again(&mut daemon, &format!("{new}\n{old}\n"));
+    let resealed = reseal(&daemon).json();
+    assert_eq!(resealed["resealed"], 1);
+    assert_ne!(resealed["masterKey"], name);
+    let key = daemon.send("POST", "/api/api-keys", &json!({})).json()["key"].as_str().expect("a key").to_owned();
+    let bearer = format!("Bearer {key}");
+    let remote = http::request(&daemon.tcp(), "POST", "/api/credentials/reseal", &[("authorization", &bearer)], None);
+    assert_eq!(remote.status, 403, "the operator's alone: {}", remote.text());
+
+    again(&mut daemon, &new);
+    assert_eq!(daemon.send("POST", "/api/sessions", &json!({"agent": "agent", "credentialId": id})).status, 201);
+    again(&mut daemon, &old);
+    let answer = daemon.send("POST", "/api/sessions", &json!({"agent": "agent", "credentialId": id}));
+    assert_eq!(answer.status, 500, "{}", answer.text());
+    assert!(daemon.log().contains("which is not in the file of master keys"), "the journal names the reason");
+
+    again(&mut daemon, "");
+    let answer = daemon.send("POST", "/api/credentials", &json!({"type": "custom", "key": "k"}));
+    assert_eq!(answer.status, 500);
+    assert!(answer.json()["error"].as_str().unwrap_or_default().starts_with("Credential storage not configured"));
+    let doctor = daemon.get("/api/doctor").json();
+    let check = doctor["checks"].as_array().expect("checks").iter().find(|check| check["name"] == "master key").cloned();
+    assert_eq!(check.expect("there")["fix"], "ashctl credential rotate-master");
+}
