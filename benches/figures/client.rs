@@ -27,6 +27,13 @@ pub struct Session {
     pub sandbox: String,
 }
 
+impl Session {
+    fn of(answer: &Value) -> anyhow::Result<Self> {
+        let text = |name: &str| answer["session"][name].as_str().map(str::to_owned).with_context(|| format!("no {name}"));
+        Ok(Self { id: text("id")?, sandbox: text("sandboxId")? })
+    }
+}
+
 /// When parts of a turn's stream came, counted from before the request.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Turn {
@@ -73,13 +80,34 @@ impl Ash {
         let before = Instant::now();
         let answer = self.expect(201, "POST", "/api/sessions", Some(&json!({"agent": AGENT})))?;
         let took = before.elapsed();
-        let text = |name: &str| answer["session"][name].as_str().map(str::to_owned).with_context(|| format!("no {name}"));
-        Ok((took, Session { id: text("id")?, sandbox: text("sandboxId")? }))
+        Ok((took, Session::of(&answer)?))
     }
 
     /// Ends a session.
     pub fn end(&self, session: &Session) -> anyhow::Result<()> {
         self.expect(200, "DELETE", &format!("/api/sessions/{}", session.id), None).map(drop)
+    }
+
+    /// Asks for a change of a session as a whole, such as `pause`; says how long that took.
+    pub fn change(&self, session: &Session, verb: &str) -> anyhow::Result<Duration> {
+        let before = Instant::now();
+        self.expect(200, "POST", &format!("/api/sessions/{}/{verb}", session.id), None)?;
+        Ok(before.elapsed())
+    }
+
+    /// Makes another session of this one; says how long that took.
+    pub fn fork(&self, session: &Session) -> anyhow::Result<(Duration, Session)> {
+        let before = Instant::now();
+        let answer = self.expect(201, "POST", &format!("/api/sessions/{}/fork", session.id), None)?;
+        Ok((before.elapsed(), Session::of(&answer)?))
+    }
+
+    /// What the log of a session tells of what was done with it, oldest first.
+    pub fn told(&self, session: &Session, action: &str) -> anyhow::Result<Vec<Value>> {
+        let answer = self.expect(200, "GET", &format!("/api/sessions/{}/events?type=lifecycle&limit=1000", session.id), None)?;
+        let events = answer["events"].as_array().context("no events")?;
+        let data = events.iter().filter_map(|event| serde_json::from_str(event["data"].as_str()?).ok());
+        Ok(data.filter(|data: &Value| data["action"] == action).collect())
     }
 
     /// Sends a message and follows its stream to the end.
@@ -129,11 +157,41 @@ impl Ash {
         Ok((events, before.elapsed()))
     }
 
+    /// Opens the stream of a session at its end, and waits for what it begins with.
+    pub fn listen(&self, session: &Session) -> anyhow::Result<http::Open> {
+        let path = format!("/api/sessions/{}/stream?types=done", session.id);
+        let mut stream = http::open(&self.target, "GET", &path, &[], None)?;
+        ensure!(String::from_utf8_lossy(&stream.chunk()?).contains("retry:"), "no stream at {path}");
+        Ok(stream)
+    }
+
+    /// Id of the last event of the newest turn that is over.
+    pub fn tail(&self, session: &Session) -> anyhow::Result<i64> {
+        let path = format!("/api/sessions/{}/turns?state=completed&limit=1000", session.id);
+        let answer = self.expect(200, "GET", &path, None)?;
+        let turns = answer["turns"].as_array().context("no turns")?;
+        turns.iter().filter_map(|turn| turn["lastEvent"].as_i64()).max().context("no turn is over")
+    }
+
+    /// Follows a session from after this event to the end of a turn; gives the number of events seen.
+    pub fn follow(&self, session: &Session, after: i64) -> anyhow::Result<usize> {
+        let path = format!("/api/sessions/{}/stream?after={after}", session.id);
+        let mut stream = http::open(&self.target, "GET", &path, &[], None)?;
+        let mut events = 0;
+        loop {
+            let chunk = stream.chunk()?;
+            ensure!(!chunk.is_empty(), "the stream of {path} ended after {events} events");
+            let text = String::from_utf8_lossy(&chunk);
+            events += text.matches("\nevent: ").count();
+            if text.contains("\nevent: done\n") {
+                return Ok(events);
+            }
+        }
+    }
+
     /// How often the runtime of a session was started.
     pub fn runtime_starts(&self, session: &Session) -> anyhow::Result<usize> {
-        let answer = self.expect(200, "GET", &format!("/api/sessions/{}/events?type=lifecycle&limit=1000", session.id), None)?;
-        let events = answer["events"].as_array().context("no events")?;
-        Ok(events.iter().filter(|event| event["data"].to_string().contains("runtime_started")).count())
+        Ok(self.told(session, "runtime_started")?.len())
     }
 
     /// How many sandboxes it is connected with; `None` when it does not answer.

@@ -4,7 +4,8 @@
 //! and runs it. Against the scripted model, so that what is measured is Ash; never fails by time.
 //!
 //! Environment: `ASH_BENCH_MODEL` and `ASH_BENCH_KEY`, address and key of the scripted model;
-//! `ASH_BENCH_BURST`, how many sessions are made at once (20). With `--json` it prints JSON.
+//! `ASH_BENCH_BURST`, how many sessions are made at once (20). With `--json` it prints JSON. Words
+//! choose what is measured: all whose name has one of them.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a program for people")]
 
@@ -13,6 +14,7 @@ mod floor;
 #[expect(dead_code, reason = "tests use more of it")]
 #[path = "../../tests/support/http.rs"]
 mod http;
+mod lives;
 mod machine;
 mod runtime;
 mod table;
@@ -38,7 +40,13 @@ const FLOOD_PIECES: usize = 4_000;
 /// The same for its stand-in.
 const STAND_IN_PIECES: usize = 20_000;
 const RESTARTS: usize = 5;
-const LIVE: usize = 10;
+const LIVE: usize = 100;
+/// Sandboxes whose memory is looked at, of those that live.
+const LOOKED_AT: usize = 10;
+/// Clients that follow a session in which nothing happens.
+const LISTENERS: usize = 500;
+/// Clients that follow a flood.
+const FOLLOWERS: usize = 10;
 const MESSAGE: &str = "say: hello there";
 
 struct Bench {
@@ -47,6 +55,8 @@ struct Bench {
     key: String,
     burst: usize,
     figures: Vec<Figure>,
+    /// What is measured; nothing: everything.
+    wanted: Vec<String>,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -60,7 +70,8 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     };
     let burst = std::env::var("ASH_BENCH_BURST").ok().map(|text| text.parse()).transpose().context("ASH_BENCH_BURST")?;
-    let mut bench = Bench { ash: Ash::at(SOCKET), model, key, burst: burst.unwrap_or(20), figures: Vec::new() };
+    let wanted = arguments.iter().filter(|argument| !argument.starts_with('-')).cloned().collect();
+    let mut bench = Bench { ash: Ash::at(SOCKET), model, key, burst: burst.unwrap_or(20), figures: Vec::new(), wanted };
     let facts = machine::facts();
     bench.run()?;
     if arguments.iter().any(|argument| argument == "--json") {
@@ -76,15 +87,20 @@ type Step = fn(&mut Bench) -> anyhow::Result<()>;
 impl Bench {
     fn run(&mut self) -> anyhow::Result<()> {
         self.ash.deploy()?;
-        let steps: [(&str, Step); 7] = [
+        let steps: [(&str, Step); 9] = [
             ("cold starts", Self::cold_starts),
             ("a burst", Self::burst),
             ("first turns", Self::first_turns),
             ("later turns", Self::later_turns),
             ("restarts and memory", Self::restarts),
+            ("listeners", Self::listeners),
+            ("snapshots", Self::lives),
             ("events of the runtime", Self::events),
             ("events of a stand-in", Self::stand_in_events),
         ];
+        let is_wanted = |name: &str| self.wanted.is_empty() || self.wanted.iter().any(|word| name.contains(word.as_str()));
+        let steps: Vec<_> = steps.into_iter().filter(|(name, _)| is_wanted(name)).collect();
+        ensure!(!steps.is_empty(), "nothing of that name is measured: {}", self.wanted.join(" "));
         for (name, step) in steps {
             let before = Instant::now();
             step(self).with_context(|| format!("measure {name}"))?;
@@ -214,7 +230,7 @@ impl Bench {
         for _ in 0..LIVE {
             sessions.push(self.ash.create()?.1);
         }
-        self.memory(&sessions)?;
+        self.memory(&sessions[..LOOKED_AT])?;
         let (mut serving, mut connected) = (Vec::new(), Vec::new());
         for _ in 0..RESTARTS {
             let before = Instant::now();
@@ -254,6 +270,23 @@ impl Bench {
         Ok(())
     }
 
+    fn listeners(&mut self) -> anyhow::Result<()> {
+        let (_, session) = self.ash.create()?;
+        self.ash.turn(&session, MESSAGE)?;
+        let daemon = machine::main_process("ash.service")?;
+        let listen = || (0..LISTENERS).map(|_| self.ash.listen(&session)).collect::<anyhow::Result<Vec<_>>>();
+        // The first of them fill what the daemon then keeps for all that come later.
+        drop(listen()?);
+        let before = daemon.memory()?.0;
+        let listening = listen()?;
+        let more = (daemon.memory()?.0 - before).max(0.0);
+        drop(listening);
+        self.end(&[session], 0)?;
+        let each = more * 1024.0 / LISTENERS as f64;
+        self.figures.push(Figure::new("idle SSE client, memory of ashd", Unit::KiB, &[each]).bound(Of::P50, 8.0));
+        Ok(())
+    }
+
     fn events(&mut self) -> anyhow::Result<()> {
         let (_, session) = self.ash.create()?;
         self.ash.turn(&session, MESSAGE)?;
@@ -288,11 +321,24 @@ impl Bench {
             let (events, took) = self.ash.replay(&session, all)?;
             again.push(events as f64 / took.as_secs_f64());
         }
+        let tail = self.ash.tail(&session)?;
+        let (delivered, took) = std::thread::scope(|scope| {
+            let following: Vec<_> = (0..FOLLOWERS).map(|_| scope.spawn(|| self.ash.follow(&session, tail))).collect();
+            let before = Instant::now();
+            self.ash.turn(&session, &format!("flood: {STAND_IN_PIECES}"))?;
+            let seen = following.into_iter().map(|one| one.join().map_err(|_| anyhow::anyhow!("a follower panicked"))?);
+            let seen = seen.collect::<anyhow::Result<Vec<usize>>>()?;
+            ensure!(seen.iter().all(|seen| *seen > 2 * STAND_IN_PIECES), "followers saw {seen:?} events");
+            Ok::<_, anyhow::Error>((seen.iter().sum::<usize>(), before.elapsed()))
+        })?;
+        let fanned = delivered as f64 / took.as_secs_f64();
         self.end(&[session], 0)?;
         std::fs::remove_file(STAND_IN_CONFIG)?;
         self.figures.extend([
             Figure::new("  with a runtime that only prints", Unit::PerSecond, &rates(&through)).bound(Of::P50, 20_000.0),
             Figure::new("  read again from the store", Unit::PerSecond, &again),
+            Figure::new(format!("  delivered to {FOLLOWERS} clients together"), Unit::PerSecond, &[fanned])
+                .bound(Of::P50, 20_000.0),
         ]);
         Ok(())
     }

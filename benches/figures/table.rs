@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 pub enum Unit {
     /// Milliseconds.
     Millis,
+    /// Kibibytes.
+    KiB,
     /// Mebibytes.
     MiB,
     /// Events in a second. The only one of which more is better.
@@ -21,6 +23,7 @@ impl Unit {
     const fn name(self) -> &'static str {
         match self {
             Self::Millis => "ms",
+            Self::KiB => "KiB",
             Self::MiB => "MiB",
             Self::PerSecond => "/s",
             Self::Number => "",
