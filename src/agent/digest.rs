@@ -38,6 +38,11 @@ pub struct Digest([u8; 32]);
 pub struct DigestError;
 
 impl Digest {
+    /// Its bytes.
+    pub const fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The hex digits alone, which also name the version's folder.
     pub fn hex(&self) -> String {
         hex(&self.0)

@@ -8,7 +8,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::marker::PhantomData;
+use std::ops::RangeInclusive;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny};
 use toml::Spanned;
@@ -27,6 +29,12 @@ use crate::wire::quantity::{TimeSpan, bounds};
 pub const DEFINITION: &str = "ash.toml";
 /// Servers of the Model Context Protocol that come with the agent.
 pub const MCP_SERVERS: &str = ".mcp.json";
+/// The script that fits out a version's workspace and HOME, once for all of its sessions.
+pub const INSTALL: &str = "install.sh";
+/// The script that is run in each new sandbox of a session, before its first turn there.
+pub const STARTUP: &str = "startup.sh";
+/// How long a script may take that says nothing itself.
+pub const SCRIPT_TIMEOUT: TimeSpan = TimeSpan(10 * 60);
 const SETTINGS: [&str; 2] = [".claude/settings.json", ".claude/settings.local.json"];
 /// Largest of these files.
 const FILE_MAX: u64 = 1 << 20;
@@ -45,6 +53,8 @@ const KEYS: &[&str] = &[
     "agent.runtime",
     "egress.allow",
     "env",
+    "install.allow",
+    "install.timeout",
     "limits.cost",
     "limits.cpu",
     "limits.disk",
@@ -64,6 +74,8 @@ const KEYS: &[&str] = &[
     "sessions.park_after",
     "snapshots.exclude",
     "snapshots.policy",
+    "startup.allow",
+    "startup.timeout",
 ];
 
 /// What `ash.toml` says. `None` leaves a thing to the server's configuration.
@@ -87,6 +99,27 @@ pub struct Definition {
     pub sessions: IdleTimes,
     /// Snapshots of its sessions.
     pub snapshots: SnapshotRequest,
+    /// How [`INSTALL`] is run.
+    pub install: ScriptRules,
+    /// How [`STARTUP`] is run.
+    pub startup: ScriptRules,
+}
+
+/// How a script of an agent is run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ScriptRules {
+    /// After what time it is killed; `None`: after [`SCRIPT_TIMEOUT`].
+    pub timeout: Option<TimeSpan>,
+    /// What of the network it may reach, as far as the server's configuration allows it. `None`: what
+    /// the sessions may.
+    pub egress: Option<List>,
+}
+
+impl ScriptRules {
+    /// After what time it is killed.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout.unwrap_or(SCRIPT_TIMEOUT).0)
+    }
 }
 
 /// When an agent's sessions are put away. Whoever uses them takes the lesser of these and the
@@ -142,15 +175,13 @@ impl Definition {
         if let Some(Said { name, at, fault: Some(reason) }) = said.into_iter().find(|said| said.fault.is_some()) {
             return Err(bad(at, &format!("limits.{name}"), reason));
         }
-        let time = |key: &str, value: Option<Spanned<TimeSpan>>| match value {
-            Some(value) => {
-                within(*value.get_ref(), bounds::IDLE).map(Some).map_err(|reason| bad(value.span().start, key, reason))
-            }
+        let time = |key: &str, value: Option<Spanned<TimeSpan>>, range: RangeInclusive<TimeSpan>| match value {
+            Some(value) => within(*value.get_ref(), range).map(Some).map_err(|reason| bad(value.span().start, key, reason)),
             None => Ok(None),
         };
         let sessions = IdleTimes {
-            freeze_after: time("sessions.freeze_after", written.sessions.0.freeze_after)?,
-            park_after: time("sessions.park_after", written.sessions.0.park_after)?,
+            freeze_after: time("sessions.freeze_after", written.sessions.0.freeze_after, bounds::IDLE)?,
+            park_after: time("sessions.park_after", written.sessions.0.park_after, bounds::IDLE)?,
         };
         if let Some(exclude) = &written.snapshots.0.exclude {
             let at = |key: &str, reason| bad(exclude.span().start, key, reason);
@@ -162,18 +193,21 @@ impl Definition {
                 reason.map_err(|reason| bad(pattern.span().start, &format!("snapshots.exclude[{index}]"), reason))?;
             }
         }
-        let egress = match written.egress.0.allow {
+        let list = |key: &str, allow: Option<Spanned<Vec<Spanned<String>>>>| match allow {
             Some(allow) => {
-                let key = "egress.allow";
                 let parse = |(index, text): (usize, Spanned<String>)| {
                     let entry = text.get_ref().parse::<Entry>();
                     entry.map_err(|error| bad(text.span().start, &format!("{key}[{index}]"), error.to_string()))
                 };
                 let start = allow.span().start;
                 let entries = allow.into_inner().into_iter().enumerate().map(parse).collect::<Result<_, _>>()?;
-                Some(List::new(entries).map_err(|error| bad(start, key, error.to_string()))?)
+                List::new(entries).map(Some).map_err(|error| bad(start, key, error.to_string()))
             }
-            None => None,
+            None => Ok(None),
+        };
+        let script = |name: &str, written: WrittenScript| -> Result<_, ContentError> {
+            let timeout = time(&format!("{name}.timeout"), written.timeout, bounds::SCRIPT)?;
+            Ok(ScriptRules { timeout, egress: list(&format!("{name}.allow"), written.allow)? })
         };
         if let Some(env) = &written.env {
             check_env("env", env.get_ref()).map_err(|error| bad(env.span().start, &error.field, error.reason))?;
@@ -184,7 +218,9 @@ impl Definition {
             model: take("agent.model", written.agent.0.model)?,
             limits,
             env: written.env.map(Spanned::into_inner).unwrap_or_default(),
-            egress,
+            egress: list("egress.allow", written.egress.0.allow)?,
+            install: script("install", written.install.0)?,
+            startup: script("startup", written.startup.0)?,
             sessions,
             snapshots: SnapshotRequest {
                 exclude: written
@@ -238,6 +274,15 @@ struct Written {
     env: Option<Spanned<BTreeMap<String, String>>>,
     sessions: Table<WrittenSessions>,
     snapshots: Table<WrittenSnapshots>,
+    install: Table<WrittenScript>,
+    startup: Table<WrittenScript>,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct WrittenScript {
+    timeout: Option<Spanned<TimeSpan>>,
+    allow: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
 #[derive(Default, serde::Deserialize)]

@@ -225,6 +225,11 @@ impl Version {
         manifest::read(&self.root, MCP_SERVERS)
     }
 
+    /// Whether it has a file of this name, or a link that leads to one.
+    pub fn has_file(&self, name: &'static str) -> bool {
+        self.root.join(name).is_file()
+    }
+
     /// Its regular files, by path.
     pub fn list(&self) -> Result<Vec<FileInfo>, ContentError> {
         export::list(&self.root)

@@ -196,7 +196,8 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
     let secrets = Secrets { model_key: model_key.is_some(), master_key: master.is_some() };
     let doctor = Doctor::new(&settings, &options.data, secrets, launcher.clone(), walls);
     let lacks = launcher.lacks();
-    let sessions = Sessions::new(store.clone(), launcher.clone(), versions.clone(), snapshots.clone(), session_settings);
+    let layers = Snapshots::open(&format!("file://{}", options.data.join("layers").display())).await?;
+    let sessions = Sessions::new(store.clone(), launcher.clone(), versions.clone(), snapshots.clone(), layers, session_settings);
     claim(&sessions, &options.data, snapshots_folder.as_deref()).await?;
     let recovered = sessions.recover().await?;
     tracing::info!(

@@ -116,6 +116,12 @@ impl Gc {
             }
             report.removals.push(GcRemoval { kind, name, reason: removal.reason, bytes: removal.bytes, error });
         }
+        if !dry && let Err(error) = self.sessions.remove_old_layers().await {
+            tracing::warn!(
+                error = chain(&error),
+                "what was installed for versions that are gone can not be removed now, ignoring"
+            );
+        }
         metrics.snapshot_bytes.set(i64::try_from(held).unwrap_or(i64::MAX));
         if over_bytes > 0 {
             tracing::warn!(over_bytes, "snapshots that are needed have more bytes than retention.snapshot_bytes");

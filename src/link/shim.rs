@@ -236,6 +236,9 @@ pub struct Run {
     /// Bytes of each stream of its output that are sent; the rest is read and thrown away. `None`: all.
     #[serde(default)]
     pub output_max: Option<u64>,
+    /// Whether the sandbox counts as started when it has ended by itself or in time, see [`ShimState::started`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub starts: bool,
 }
 
 /// What a program that is run inside does.
@@ -610,6 +613,9 @@ pub struct ShimState {
     /// Milliseconds since it started. `None`: a shim that does not say it yet, and knows no [`RunLimits`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub age_ms: Option<u64>,
+    /// Whether a program that `starts` has ended in its life, and not with a connection. `None`: a shim that does not say it yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<bool>,
 }
 
 /// How a sandbox is confined. But for the first field it is what the kernel says of its shim, of which

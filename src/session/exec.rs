@@ -78,7 +78,7 @@ impl Sessions {
         let visit = self.ask(&row, |reply| Request::Visit { purpose: Purpose::Exec, reply }).await?;
         let job = Job::Shell { command: command.command.clone() };
         let timeout_ms = Some(u64::try_from(command.timeout.as_millis()).unwrap_or(u64::MAX));
-        let run = Run { job, input: command.input, timeout_ms, output_max: command.output_max };
+        let run = Run { job, input: command.input, timeout_ms, output_max: command.output_max, starts: false };
         let running = visit.shim.run(run).await.map_err(failed)?;
         let (to, pieces) = mpsc::channel(PIECES);
         let noted = Noted { command: command.command, by: by.to_owned(), started: Instant::now(), timeout: command.timeout };

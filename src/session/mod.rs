@@ -21,12 +21,14 @@ pub mod exec;
 mod farewell;
 pub mod files;
 mod fork;
+pub mod layer;
 mod limits;
 mod logs;
 mod open;
 mod read;
 mod recover;
 mod resources;
+mod scripts;
 mod security;
 mod sweep;
 #[cfg(test)]
@@ -144,6 +146,7 @@ struct Context {
     launcher: Arc<dyn Launcher>,
     versions: Arc<Versions>,
     snapshots: Snapshots,
+    layers: layer::Layers,
     settings: SessionSettings,
     runtime: open::Runtime,
     /// Names this boot of the host.
@@ -258,6 +261,7 @@ impl Sessions {
         launcher: Arc<dyn Launcher>,
         versions: Arc<Versions>,
         snapshots: Snapshots,
+        layers: Snapshots,
         settings: SessionSettings,
     ) -> Self {
         Self {
@@ -266,6 +270,7 @@ impl Sessions {
                 launcher,
                 versions,
                 snapshots,
+                layers: layer::Layers::new(layers),
                 settings,
                 runtime: open::Runtime::default(),
                 boot: crate::sandbox::boot_id(),

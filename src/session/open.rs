@@ -9,9 +9,13 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
-use super::{Context, SessionError, Times, egress, limits, security};
-use crate::agent::manifest::MCP_SERVERS;
+use super::driver::PackError;
+use super::scripts::{self, Script, ScriptError};
+use super::{Context, SessionError, Times, egress, layer, limits, security};
+use crate::agent::manifest::{MCP_SERVERS, STARTUP, ScriptRules};
 use crate::agent::{ContentError, Definition, Digest, Overlay, Version};
+use crate::archive::WORK;
+use crate::archive::entry::{self, Entry};
 use crate::config::runtime::{self, RuntimeError};
 use crate::config::settings::SnapshotPolicy;
 use crate::credential::CredentialError;
@@ -19,10 +23,11 @@ use crate::fault::{self, Point};
 use crate::link::daemon::{Connection, LinkError, ShimHandle, connect};
 use crate::link::frame::CHUNK;
 use crate::link::shim::{Gateway, RawValueEq, Room, SessionOptions, Setup, ToShim};
+use crate::report::chain;
 use crate::sandbox::walls::WallError;
 use crate::sandbox::{LaunchError, Spec};
-use crate::snapshot::SnapshotError;
-use crate::store::{SessionRow, StoreError};
+use crate::snapshot::{Reader, SnapshotError};
+use crate::store::{NewEvent, SessionRow, StoreError, now};
 use crate::wire::quantity::TimeSpan;
 use crate::wire::session::{McpServer, PermissionMode, Status};
 
@@ -30,7 +35,7 @@ use crate::wire::session::{McpServer, PermissionMode, Status};
 pub const STOP_GRACE: Duration = Duration::from_secs(5);
 /// How long it may take until a sandbox is open and set up, and from one piece of a snapshot that is put
 /// into it to the next: all of them take as long as there are files.
-const OPEN_SILENCE: Duration = Duration::from_secs(60);
+pub(super) const OPEN_SILENCE: Duration = Duration::from_secs(60);
 /// Pieces of an archive that wait between the folder and the socket.
 pub(super) const PIECES: usize = 4;
 /// The environment variable that is never given to a sandbox: its value becomes the key that the
@@ -48,7 +53,7 @@ impl Runtime {
     /// Finds the program and makes sure that it is one whose language the shim speaks. It is
     /// looked for each time, so that one which was just installed is found, and asked for its
     /// version when it is another file than the last time.
-    async fn find(&self, configured: Option<&Path>) -> Result<PathBuf, RuntimeError> {
+    pub(super) async fn find(&self, configured: Option<&Path>) -> Result<PathBuf, RuntimeError> {
         let path = runtime::find(configured)?;
         let inspect = |source| RuntimeError::Inspect { path: path.clone(), source };
         let metadata = std::fs::metadata(&path).map_err(inspect)?;
@@ -104,6 +109,15 @@ pub enum OpenError {
     /// The session's configuration can not be passed on.
     #[error("{0}")]
     Config(String),
+    /// A script of the agent did not do its work.
+    #[error(transparent)]
+    Script(#[from] ScriptError),
+    /// What the agent installs could not be kept.
+    #[error("keep what the agent installed")]
+    Pack(#[source] PackError),
+    /// The agent could not be installed, by another task.
+    #[error("{0}")]
+    Layer(String),
     /// It took too long.
     #[error("the sandbox did not come up, and nothing came of it for {} seconds", OPEN_SILENCE.as_secs())]
     Slow,
@@ -116,6 +130,8 @@ pub struct Opened {
     pub connection: Connection,
     /// What is in it.
     pub source: Source,
+    /// The event of the script that was run in it, if it is new and its agent has one.
+    pub startup: Option<NewEvent>,
 }
 
 /// Where the workspace and the conversation in a sandbox came from.
@@ -185,7 +201,11 @@ pub async fn open(context: Arc<Context>, session: SessionRow) -> Result<Opened, 
 }
 
 /// Waits for work that may take as long as it moves; `None` when it did not for so long.
-async fn while_it_moves<T>(work: impl Future<Output = T>, mut moves: watch::Receiver<()>, silence: Duration) -> Option<T> {
+pub(super) async fn while_it_moves<T>(
+    work: impl Future<Output = T>,
+    mut moves: watch::Receiver<()>,
+    silence: Duration,
+) -> Option<T> {
     tokio::pin!(work);
     loop {
         tokio::select! {
@@ -197,9 +217,12 @@ async fn while_it_moves<T>(work: impl Future<Output = T>, mut moves: watch::Rece
     }
 }
 
-async fn open_unbounded(context: &Context, session: &SessionRow, moves: &watch::Sender<()>) -> Result<Opened, OpenError> {
+async fn open_unbounded(context: &Arc<Context>, session: &SessionRow, moves: &watch::Sender<()>) -> Result<Opened, OpenError> {
     let version = version(context, &session.agent, &session.digest).map_err(Box::new)?;
     let definition = version.definition()?;
+    // Whoever brings up a session that has ended wants its files alone, and they are nowhere else.
+    let is_over = session.status == Status::Ended;
+    let startup = (!is_over && version.has_file(STARTUP)).then(|| definition.startup.clone());
     let limits = limits::of_unit(&limits::of(context, session));
     let spec = Spec { sandbox: session.sandbox, session: session.id, agent: session.agent.clone(), limits };
     let started = context.launcher.start(&spec).await?;
@@ -217,11 +240,13 @@ async fn open_unbounded(context: &Context, session: &SessionRow, moves: &watch::
         shim.send(&ToShim::Ack { through: through.unsigned_abs() }).await?;
     }
     if connection.state.session.is_some() && connection.state.unpacked {
-        return Ok(Opened { connection, source: Source::Alive });
+        // Otherwise a daemon ended before the script did, which ended with its connection.
+        let is_started = connection.state.started.unwrap_or(true);
+        let startup = start_up(context, session, shim, startup.filter(|_| !is_started).as_ref(), moves).await?;
+        return Ok(Opened { connection, source: Source::Alive, startup });
     }
     // Only now, since a sandbox that lives needs neither to be connected to.
-    // Whoever brings up one that has ended wants its files alone, and they are nowhere else.
-    if session.status != Status::Ended {
+    if !is_over {
         security::admit(context, session).await.map_err(Box::new)?;
     }
     let weaknesses = context.settings.walls.weaknesses().await?;
@@ -235,17 +260,54 @@ async fn open_unbounded(context: &Context, session: &SessionRow, moves: &watch::
     if !connection.state.unpacked && !matches!(source, Source::Fresh { .. }) {
         fault::at(Point::OpenRestored);
     }
-    let setup = Box::new(setup(context, session, definition).await?);
+    let layer = match source {
+        Source::Fresh { .. } if !is_over => layer::open(context, session, &version, moves).await?,
+        _ => None,
+    };
+    let has_layer = layer.is_some();
+    if let Some(reader) = layer {
+        feed(reader, None, shim, moves).await?;
+    }
+    let mut setup = Box::new(setup(context, session, definition).await?);
+    if let Some(rules) = &startup {
+        setup.egress = scripts::egress(context, session, rules);
+    }
     shim.call(|op| ToShim::Setup { op, setup }).await?;
     fault::at(Point::OpenSetUp);
     if matches!(source, Source::Fresh { .. }) {
-        unpack(version, session, shim).await?;
+        unpack(version, session, shim, has_layer).await?;
     }
+    let startup = start_up(context, session, shim, startup.as_ref(), moves).await?;
     fault::at(Point::OpenDone);
     if let Some(confined) = &mut connection.state.confined {
         confined.without = Some(without);
     }
-    Ok(Opened { connection, source })
+    Ok(Opened { connection, source, startup })
+}
+
+/// Runs the script of a new sandbox, which after it may reach what its session may. Where it fails, no
+/// session is made; one that is there goes on without, as it has no other version of the script to
+/// go on with.
+async fn start_up(
+    context: &Context,
+    session: &SessionRow,
+    shim: &ShimHandle,
+    rules: Option<&ScriptRules>,
+    moves: &watch::Sender<()>,
+) -> Result<Option<NewEvent>, OpenError> {
+    let Some(rules) = rules else { return Ok(None) };
+    let outcome = match (Script { name: STARTUP, rules, starts: true }).run(shim, moves).await {
+        Err(error @ ScriptError::Failed { .. }) if session.status != Status::Starting => {
+            tracing::warn!(session_id = %session.id, agent = session.agent, error = chain(&error), "the sandbox goes on without");
+            Err(error)
+        }
+        outcome => Ok(outcome?),
+    };
+    if rules.egress.is_some() {
+        let egress = Box::new(egress::settings(context, session));
+        shim.call(|op| ToShim::Egress { op, egress }).await?;
+    }
+    Ok(Some(scripts::started(&outcome)))
 }
 
 /// Brings the workspace and the conversation back from the newest snapshot, if there is one. It `moves`
@@ -262,11 +324,28 @@ async fn restore(
     };
     let newest = context.snapshots.read_newest_telling(session.id, moves_on).await?;
     let skipped = newest.skipped;
-    let Some(mut reader) = newest.reader else { return Ok(Source::Fresh { skipped }) };
+    let Some(reader) = newest.reader else { return Ok(Source::Fresh { skipped }) };
     let manifest = reader.manifest().clone();
     // Where the runtime's name of the conversation is that of the session it was packed from.
     let origin = manifest.forked_from.map(|origin| origin.session.to_string());
     let conversation = manifest.conversation.or(origin);
+    feed(reader, conversation, shim, moves).await?;
+    tracing::info!(session_id = %session.id, event = manifest.event, bytes = manifest.tar_bytes, "workspace and conversation restored");
+    let now = context.runtime.version();
+    let runtime = (manifest.runtime_version != now).then_some((manifest.runtime_version, now));
+    if let Some((packed, now)) = &runtime {
+        tracing::info!(session_id = %session.id, packed, now, "the conversation is of another version of the runtime");
+    }
+    Ok(Source::Snapshot { event: manifest.event, skipped, runtime })
+}
+
+/// Has a shim restore what was packed. It `moves` with each piece.
+async fn feed(
+    mut reader: Reader,
+    conversation: Option<String>,
+    shim: &ShimHandle,
+    moves: &watch::Sender<()>,
+) -> Result<(), OpenError> {
     let (pieces, received) = mpsc::channel(PIECES);
     let moved = moves.clone();
     let reading = tokio::spawn(async move {
@@ -288,14 +367,7 @@ async fn restore(
     let restored = shim.restore(conversation, received).await;
     // It ends with its channel, and reports through it.
     let _ = reading.await;
-    restored?;
-    tracing::info!(session_id = %session.id, event = manifest.event, bytes = manifest.tar_bytes, "workspace and conversation restored");
-    let now = context.runtime.version();
-    let runtime = (manifest.runtime_version != now).then_some((manifest.runtime_version, now));
-    if let Some((packed, now)) = &runtime {
-        tracing::info!(session_id = %session.id, packed, now, "the conversation is of another version of the runtime");
-    }
-    Ok(Source::Snapshot { event: manifest.event, skipped, runtime })
+    Ok(restored?)
 }
 
 /// What becomes of a session when nothing happens in it, and of its snapshots: the host's rules, and
@@ -387,7 +459,7 @@ async fn setup(context: &Context, session: &SessionRow, definition: Definition) 
 }
 
 /// A session's configuration in the words of its shim. `model` is the agent's.
-fn options(context: &Context, session: &SessionRow, model: Option<String>) -> Result<SessionOptions, OpenError> {
+pub(super) fn options(context: &Context, session: &SessionRow, model: Option<String>) -> Result<SessionOptions, OpenError> {
     let config = &session.config;
     let mode = config.permission_mode.unwrap_or(PermissionMode::BypassPermissions);
     let (permission_mode, asks) = match mode {
@@ -419,16 +491,50 @@ pub fn current_options(context: &Context, session: &SessionRow) -> Result<Sessio
     options(context, session, definition.and_then(|definition| definition.model))
 }
 
-/// Sends the agent's files, with what the session puts over them.
-async fn unpack(version: Version, session: &SessionRow, shim: &ShimHandle) -> Result<(), OpenError> {
-    let (pieces, received) = mpsc::channel(PIECES);
+/// Puts the agent's files into the workspace, with what the session puts over them; or only that, where a
+/// layer is there already.
+async fn unpack(version: Version, session: &SessionRow, shim: &ShimHandle, has_layer: bool) -> Result<(), OpenError> {
     let servers = session.config.mcp_servers.as_ref().filter(|servers| !servers.is_empty());
     let servers = servers.map(|servers| with_servers(&version, servers)).transpose()?;
-    let prompt = session.system_prompt.clone();
+    let prompt = session.system_prompt.clone().map(|text| ("CLAUDE.md", text.into_bytes()));
+    let over: Vec<_> = prompt.into_iter().chain(servers.map(|file| (MCP_SERVERS, file))).collect();
+    match has_layer {
+        false => send_version(version, shim, over).await,
+        true if over.is_empty() => Ok(()),
+        true => {
+            let (pieces, received) = mpsc::channel(PIECES);
+            // All of it has room in the channel.
+            pieces.send(Ok(bundle_of(&over).map_err(LinkError::Source)?)).await.map_err(|_| LinkError::Closed)?;
+            drop(pieces);
+            Ok(shim.lay(false, received).await?)
+        }
+    }
+}
+
+/// An archive of these files that can be laid over a workspace.
+fn bundle_of(files: &[(&str, Vec<u8>)]) -> std::io::Result<Vec<u8>> {
+    let mut archive = Vec::new();
+    for (path, content) in files {
+        let (path, size) = (format!("{WORK}/{path}"), content.len() as u64);
+        let kind = tar::EntryType::Regular;
+        let mtime = i128::from(now().millis()) * 1_000_000;
+        Entry { kind, path: path.as_bytes(), target: b"", mode: 0o644, mtime, attributes: &[], size }.write(&mut archive)?;
+        archive.write_all(content)?;
+        entry::pad(&mut archive, size)?;
+    }
+    entry::end(&mut archive)?;
+    Ok(archive)
+}
+
+/// Sends a version's files, with others in or over them.
+pub(super) async fn send_version(
+    version: Version,
+    shim: &ShimHandle,
+    over: Vec<(&'static str, Vec<u8>)>,
+) -> Result<(), OpenError> {
+    let (pieces, received) = mpsc::channel(PIECES);
     let packing = tokio::task::spawn_blocking(move || {
-        let prompt = prompt.iter().map(|text| Overlay { path: "CLAUDE.md", content: text.as_bytes() });
-        let servers = servers.iter().map(|file| Overlay { path: MCP_SERVERS, content: file });
-        let overlays: Vec<_> = prompt.chain(servers).collect();
+        let overlays: Vec<_> = over.iter().map(|(path, content)| Overlay { path, content }).collect();
         let mut writer = PieceWriter::new(pieces.clone());
         let packed = version.write_tar(&mut writer, &overlays).map_err(std::io::Error::other).and_then(|()| writer.flush());
         if let Err(error) = packed {

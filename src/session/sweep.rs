@@ -76,6 +76,8 @@ pub(super) struct Sweeping {
     forking: Mutex<HashSet<SessionId>>,
     /// Sandboxes that are being removed.
     clearing: Mutex<HashSet<SandboxId>>,
+    /// Sandboxes in which layers are made.
+    installing: Mutex<HashSet<SandboxId>>,
     /// Sessions that were not over when they were last counted.
     knew: AtomicUsize,
     again: Notify,
@@ -108,6 +110,12 @@ impl Sweeping {
     /// A sandbox is being removed; `None` if somebody does that already.
     pub(super) fn clear(&self, sandbox: SandboxId) -> Option<Busy<'_, SandboxId>> {
         lock(&self.clearing).insert(sandbox).then_some(Busy { all: &self.clearing, one: sandbox })
+    }
+
+    /// A layer is being made in a sandbox.
+    pub(super) fn install(&self, sandbox: SandboxId) -> Busy<'_, SandboxId> {
+        lock(&self.installing).insert(sandbox);
+        Busy { all: &self.installing, one: sandbox }
     }
 
     /// Something could not be removed.
@@ -210,7 +218,8 @@ impl Sessions {
             let is_cleared = lock(&context.sweeping.clearing).contains(&orphan.sandbox);
             // A session is stored as ended after it is known that its last snapshot is to come.
             let is_leaving = context.leaving.borrow().values().any(|leaving| leaving.sandbox == orphan.sandbox);
-            if !is_cleared && !is_leaving {
+            let is_installing = lock(&context.sweeping.installing).contains(&orphan.sandbox);
+            if !is_cleared && !is_leaving && !is_installing {
                 swept.orphans += 1;
                 self.remove_orphan(orphan.sandbox).await?;
             }

@@ -123,6 +123,8 @@ pub enum Reason {
     Upload,
     /// Somebody asked for it.
     Request,
+    /// An agent was installed: what all sessions of its version begin with.
+    Install,
     /// A reason that this release does not know.
     #[serde(other)]
     Unknown,
@@ -142,6 +144,7 @@ impl Reason {
             Self::Shutdown => "shutdown",
             Self::Upload => "upload",
             Self::Request => "request",
+            Self::Install => "install",
             Self::Unknown => "unknown",
         }
     }

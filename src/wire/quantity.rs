@@ -236,6 +236,8 @@ pub mod bounds {
     pub const LIFETIME: RangeInclusive<TimeSpan> = TimeSpan(1)..=TimeSpan(3650 * 86_400);
     /// How long a turn may take.
     pub const TURN: RangeInclusive<TimeSpan> = TimeSpan(1)..=TimeSpan(365 * 86_400);
+    /// How long a script of an agent may take.
+    pub const SCRIPT: RangeInclusive<TimeSpan> = TimeSpan(1)..=TimeSpan(3600);
     /// How long a sandbox is idle before something is done about it; 0 is at once.
     pub const IDLE: RangeInclusive<TimeSpan> = TimeSpan(0)..=TimeSpan(3650 * 86_400);
 }

@@ -16,7 +16,7 @@ use super::*;
 use crate::config::settings::SnapshotPolicy as Policy;
 use crate::lifecycle::{Admission, Change, Effect, Input, State, Verb, admit};
 use crate::session::open::{Rules, STOP_GRACE, Source};
-use crate::snapshot::{About, Manifest, Reason, SnapshotError, SnapshotId};
+use crate::snapshot::{About, Manifest, Reason, SnapshotError, SnapshotId, Snapshots};
 
 /// What became of a snapshot that was being taken.
 pub(in crate::session) type Packed = Result<Manifest, PackError>;
@@ -270,10 +270,11 @@ impl Driver {
             }
         }
         let is_told = self.life.is_resuming() || matches!(source, Source::Snapshot { .. } | Source::Fresh { .. });
-        if is_told {
-            // A sandbox may also come up for a snapshot alone.
-            let action = if self.session.status == Status::Active { "resumed" } else { "restored" };
-            let events = vec![event(Kind::Lifecycle, None, source.describe(action).to_string())];
+        // A sandbox may also come up for a snapshot alone.
+        let action = if self.session.status == Status::Active { "resumed" } else { "restored" };
+        let told = is_told.then(|| event(Kind::Lifecycle, None, source.describe(action).to_string()));
+        let events: Vec<_> = told.into_iter().chain(self.started.take()).collect();
+        if !events.is_empty() {
             self.advance_or_log(Advance { events, ..Advance::default() }).await;
         }
     }
@@ -593,7 +594,7 @@ pub(in crate::session) async fn pack(context: &Context, shim: ShimHandle, about:
     let (id, reason) = (about.id, about.reason);
     // Not those that come while this one is packed, which are right.
     let stale = newer(context, id).await;
-    let packed = write(context, shim, about).await;
+    let packed = write(&context.snapshots, shim, about).await;
     match &packed {
         Ok(_) => context.metrics.snapshots.with_label_values(&[reason.as_str()]).inc(),
         Err(_) => context.metrics.snapshot_failures.inc(),
@@ -641,9 +642,10 @@ async fn in_time<T>(work: impl Future<Output = T>) -> Result<T, PackError> {
     tokio::time::timeout(PACK_SILENCE, work).await.map_err(|_| PackError::Stalled)
 }
 
-async fn write(context: &Context, shim: ShimHandle, about: About) -> Packed {
+/// Packs a sandbox.
+pub(in crate::session) async fn write(to: &Snapshots, shim: ShimHandle, about: About) -> Packed {
     let (mut chunks, packing) = shim.pack(about.excludes.clone()).await?;
-    let mut writer = context.snapshots.begin(about).await?;
+    let mut writer = to.begin(about).await?;
     fault::at(Point::SnapshotBegun);
     while let Some(chunk) = in_time(chunks.recv()).await? {
         writer.chunk(chunk).await?;

@@ -41,7 +41,7 @@ use tokio::sync::{mpsc, watch};
 
 pub(super) use self::bundle::{Filled, Purpose, Visit};
 use self::life::{Asker, Life};
-pub(super) use self::life::{PackError, Packed, about, pack};
+pub(super) use self::life::{PackError, Packed, about, pack, write};
 pub(super) use self::rewind::{Rewind, rewound};
 use self::sandbox::{Cause, Sandbox, Settling};
 pub(super) use self::turns::joined;
@@ -229,6 +229,8 @@ pub(super) struct Driver {
     settling: Option<Settling>,
     /// Where what is in the sandbox came from, until that is told.
     source: Option<crate::session::open::Source>,
+    /// The event of the script that was run in the sandbox, until it is stored.
+    started: Option<NewEvent>,
     /// How the last sandbox ended, for the turns that it had.
     end_cause: Option<String>,
     /// Answers to requests for permission that came while no sandbox was connected.
@@ -283,6 +285,7 @@ impl Driver {
             queue: VecDeque::new(),
             settling: None,
             source: None,
+            started: None,
             end_cause: None,
             answers: Vec::new(),
             creating: None,

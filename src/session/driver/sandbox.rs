@@ -152,7 +152,7 @@ impl Driver {
 
     async fn opened(&mut self, outcome: Result<Opened, OpenError>) {
         match outcome {
-            Ok(Opened { connection, source }) => {
+            Ok(Opened { connection, source, startup }) => {
                 tracing::info!(
                     session_id = %self.session.id, agent = self.session.agent, sandbox_id = %self.session.sandbox,
                     shim = connection.state.version, "sandbox is up"
@@ -174,6 +174,7 @@ impl Driver {
                     }
                 }
                 self.unheard = true;
+                self.started = startup;
                 let age = Duration::from_millis(connection.state.age_ms.unwrap_or(0));
                 self.up_since = Some(Instant::now().checked_sub(age).unwrap_or_else(Instant::now));
                 if let Some(acked) = connection.state.acked {
@@ -292,7 +293,8 @@ impl Driver {
         if let Some(model) = &self.session.model {
             data["model"] = model.as_str().into();
         }
-        let events = vec![event(Kind::Lifecycle, None, data.to_string())];
+        let created = event(Kind::Lifecycle, None, data.to_string());
+        let events = [created].into_iter().chain(self.started.take()).collect();
         let boot = Some(self.context.boot.clone());
         let change = Advance { events, status: Some(Status::Active), sandbox: Some(boot.clone()), ..Advance::default() };
         let stored = self.store(change).await?;

@@ -42,7 +42,7 @@ impl Tool {
         input: bool,
         failed: fn(String) -> SessionError,
     ) -> Result<(Self, Option<Input>), SessionError> {
-        let run = Run { job, input, timeout_ms: Some(TIMEOUT_MS), output_max: None };
+        let run = Run { job, input, timeout_ms: Some(TIMEOUT_MS), output_max: None, starts: false };
         let running = visit.shim.run(run).await.map_err(|error| failed(chain(&error)))?;
         let (output, end) = (running.output, Box::pin(running.end));
         Ok((Self { output, end, said: Vec::new(), failed, _visit: visit.clone() }, running.input))

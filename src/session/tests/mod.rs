@@ -283,7 +283,8 @@ impl World {
         };
         let url = format!("file://{}", folder.path().join("snapshots").display());
         let snapshots = Snapshots::open(&url).await.expect("opens");
-        let sessions = Sessions::new(store.clone(), launcher.clone(), versions, snapshots, settings);
+        let layers = Snapshots::open(&format!("file://{}", folder.path().join("layers").display())).await.expect("opens");
+        let sessions = Sessions::new(store.clone(), launcher.clone(), versions, snapshots, layers, settings);
         Self { folder, store, launcher, sessions, connections, digest }
     }
 
@@ -465,6 +466,7 @@ impl Shim {
             background: None,
             confined: None,
             age_ms: None,
+            started: None,
         };
         shim.say(&FromShim::Hello(state)).await;
         shim

@@ -108,6 +108,8 @@ pub struct Driver {
     egress_told: egress::Fold,
     memory: Memory,
     unpacked: bool,
+    /// Whether a program that starts the sandbox has ended.
+    started: bool,
     unpacking: Option<Unpacking>,
     packing: Option<Packing>,
     exports: Vec<Export>,
@@ -217,6 +219,7 @@ impl Driver {
             egress_notes,
             egress_told: egress::Fold::default(),
             unpacked: memory.unpacked(),
+            started: false,
             memory,
             unpacking: None,
             packing: None,
@@ -418,6 +421,7 @@ impl Driver {
             background: Some(self.session.as_ref().map_or(0, |session| session.adapter.background())),
             confined: confined::own(self.plan.as_ref().map(|room| room.weaknesses.clone())).map(Box::new),
             age_ms: Some(u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)),
+            started: Some(self.started),
         }
     }
 

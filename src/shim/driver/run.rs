@@ -26,6 +26,8 @@ pub struct Program {
     op: Op,
     /// Whether it is a command of a caller, and not one of Ash's own. Neither takes the other's place.
     is_command: bool,
+    /// Whether the sandbox counts as started when it has ended.
+    starts: bool,
     /// Parts of output that may be sent.
     credit: Arc<Semaphore>,
     /// Takes its input; `None` once that has ended, or if there is none.
@@ -59,6 +61,7 @@ impl Driver {
         };
         // Names in it that a session can not set were told of when the runtime was started.
         let env = if is_command { environment(Vec::new(), &session.setup.env).0 } else { Vec::new() };
+        let starts = run.starts;
         let argv = argv(run.job);
         let program = run::Program { argv, env, timeout_ms: run.timeout_ms, output_max: run.output_max };
         let credit = Arc::new(Semaphore::new(PACK_CREDIT as usize));
@@ -66,7 +69,7 @@ impl Driver {
         let (input, parts) = mpsc::channel(INPUT_CREDIT as usize + 1);
         let (wanted, unwanted) = oneshot::channel();
         let input = run.input.then_some(input);
-        self.programs.push(Program { connection, op, is_command, credit: credit.clone(), input, wanted: Some(wanted) });
+        self.programs.push(Program { connection, op, is_command, starts, credit: credit.clone(), input, wanted: Some(wanted) });
         let outgoing = Outgoing { op, out, credit };
         self.later(async move { Input::Ran(connection, op, run::run(inner, program, parts, outgoing, unwanted).await) });
     }
@@ -107,9 +110,12 @@ impl Driver {
 
     /// A program has ended, and what it had to say was sent.
     pub(super) fn ran(&mut self, connection: ConnectionId, op: Op, result: Result<RunEnd, RunError>) {
-        self.programs.retain(|program| (program.connection, program.op) != (connection, op));
+        let at = self.programs.iter().position(|program| (program.connection, program.op) == (connection, op));
+        let program = at.map(|at| self.programs.remove(at));
         match result {
             Ok(end) => {
+                // One that was broken off is run again by the next who connects.
+                self.started |= program.is_some_and(|program| program.starts && program.wanted.is_some());
                 if let Some(link) = self.link.as_mut().filter(|link| link.id == connection) {
                     link.answer(&FromShim::Ended { op, end });
                 }
