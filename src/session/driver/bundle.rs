@@ -38,6 +38,15 @@ pub(in crate::session) struct Visit {
     /// Its shim.
     pub shim: ShimHandle,
     _guest: watch::Receiver<()>,
+    /// What packs the workspace waits for those who write files.
+    writing: Option<watch::Receiver<()>>,
+}
+
+impl Visit {
+    /// All is written: who packs the workspace now has it.
+    pub fn is_done_writing(&mut self) {
+        self.writing = None;
+    }
 }
 
 impl Driver {
@@ -72,7 +81,11 @@ impl Driver {
                     self.life.visitors.push((purpose, reply));
                     continue;
                 }
-                Some(shim) => Ok(Visit { shim: shim.clone(), _guest: self.life.guests.subscribe() }),
+                Some(shim) => Ok(Visit {
+                    shim: shim.clone(),
+                    _guest: self.life.guests.subscribe(),
+                    writing: (purpose == Purpose::Write).then(|| self.life.writers.subscribe()),
+                }),
                 None => Err(purpose.refusal()),
             };
             self.life.changed |= visit.is_ok() && purpose != Purpose::Read;

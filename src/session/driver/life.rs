@@ -24,6 +24,9 @@ pub(in crate::session) type Packed = Result<Manifest, PackError>;
 /// How long the packing of a sandbox may bring nothing: a hundred thousand files that are left out take
 /// a second to pass over.
 const PACK_SILENCE: Duration = Duration::from_secs(60);
+/// How long a packing waits for those who write files. A file is some megabytes, and its writer is killed
+/// after five minutes.
+const WRITERS_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why there is no new snapshot.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +84,8 @@ pub(super) struct Life {
     pub(super) filled: Option<Result<(), String>>,
     /// Those who read the workspace have a receiver each.
     pub(super) guests: watch::Sender<()>,
+    /// Those who write files have another one each.
+    pub(super) writers: watch::Sender<()>,
     /// Those who wait to read it, or to work in it.
     pub(super) visitors: Vec<(Purpose, Reply<Visit>)>,
     /// The newest snapshot that was taken since the change under way began.
@@ -112,6 +117,7 @@ impl Life {
             filling: None,
             filled: None,
             guests: watch::Sender::new(()),
+            writers: watch::Sender::new(()),
             visitors: Vec::new(),
             packed: None,
             returning: None,
@@ -412,19 +418,24 @@ impl Driver {
         }
     }
 
-    /// Packs the sandbox in a task of its own.
+    /// Packs the sandbox in a task of its own, when those who write files are done: what they are answered
+    /// is to be in the snapshot. No more of them are let in meanwhile.
     pub(super) fn pack(&mut self, reason: Reason) {
         let (done, packing) = oneshot::channel();
         self.life.packing = Some(packing);
         let Sandbox::Up(connection) = &self.sandbox else { return };
         let about = about(&self.context, &self.session, *self.tail.borrow(), self.life.rules.excludes.clone(), reason);
         let (context, shim) = (self.context.clone(), connection.handle.clone());
+        let writers = self.life.writers.clone();
         let spared = self.way_back().map(|rewind| rewind.event).into_iter().collect();
         tokio::spawn(async move {
             let _place = match reason {
                 Reason::Shutdown => context.packers.acquire().await.ok(),
                 _ => None,
             };
+            if tokio::time::timeout(WRITERS_PATIENCE, writers.closed()).await.is_err() {
+                tracing::warn!(session_id = %about.id.session, "a file is being written for too long, and may be in the snapshot in part");
+            }
             // If the driver is gone, so is its interest.
             let _ = done.send(pack(&context, shim, about, spared).await);
         });

@@ -202,7 +202,7 @@ impl Sessions {
         files: impl Iterator<Item = Result<(String, Vec<u8>), String>> + Send,
     ) -> Result<Vec<Result<u64, String>>, SessionError> {
         let row = self.changeable(tenant, id).await?;
-        let visit = self.visit(&row, Purpose::Write).await?;
+        let mut visit = self.visit(&row, Purpose::Write).await?;
         let (mut done, mut count, mut bytes) = (Vec::new(), 0_u64, 0);
         for file in files {
             let written = match file {
@@ -218,6 +218,7 @@ impl Sessions {
             }
             done.push(written);
         }
+        visit.is_done_writing();
         if count > 0 {
             let data = serde_json::json!({"action": "files_written", "files": count, "bytes": bytes, "by": by});
             self.changed(&row, data).await?;
@@ -234,9 +235,10 @@ impl Sessions {
     pub async fn delete_file(&self, tenant: &str, id: SessionId, by: &str, path: &str) -> Result<(), SessionError> {
         let row = self.changeable(tenant, id).await?;
         let path = checked(path)?;
-        let visit = self.visit(&row, Purpose::Write).await?;
+        let mut visit = self.visit(&row, Purpose::Write).await?;
         let (tool, _) = Tool::start(&visit, Job::Delete { path: path.clone() }, false, SessionError::Upload).await?;
         tool.end().await?;
+        visit.is_done_writing();
         let data = serde_json::json!({"action": "file_deleted", "path": path, "by": by});
         self.changed(&row, data).await?;
         drop(visit);

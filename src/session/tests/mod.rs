@@ -28,7 +28,7 @@ use super::*;
 use crate::agent::ContentLimits;
 use crate::config::Settings;
 use crate::link::frame::{self, Frame};
-use crate::link::shim::{EgressLimits, FromShim, PROTOCOL, Setup, ShimEvent, ShimState, ToShim, Turn};
+use crate::link::shim::{EgressLimits, FromShim, PROTOCOL, RunEnd, Setup, ShimEvent, ShimState, ToShim, Turn};
 use crate::sandbox::walls::Walls;
 use crate::sandbox::{Ended, LaunchError, Limits as UnitLimits, Listed, Pending, Spec, Started};
 use crate::snapshot::{About, Reason};

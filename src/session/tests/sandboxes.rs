@@ -272,6 +272,23 @@ async fn a_session_that_can_not_be_resumed_is_what_it_was_and_says_why() {
 }
 
 #[tokio::test]
+async fn what_is_written_when_a_session_is_stopped_is_in_its_snapshot() {
+    let mut world = World::new().await;
+    let (id, mut shim) = world.session().await;
+    let sessions = world.sessions.clone();
+    let writing = tokio::spawn(async move { sessions.delete_file("default", id, "a test", "a").await });
+    let ToShim::Run { op, .. } = shim.order().await else { panic!("no program") };
+    let sessions = world.sessions.clone();
+    let stopping = tokio::spawn(async move { sessions.stop("default", id).await });
+    let early = tokio::time::timeout(Duration::from_millis(200), shim.order()).await;
+    assert!(early.is_err(), "packed while a file is written: {early:?}");
+    shim.say(&FromShim::Ended { op, end: RunEnd { code: Some(0), ..RunEnd::default() } }).await;
+    soon("the writing", writing).await.expect("no panic").expect("is written");
+    shim.pack().await;
+    soon("the stop", stopping).await.expect("no panic").expect("stops");
+}
+
+#[tokio::test]
 async fn a_sweep_tells_the_end_of_a_sandbox_that_nobody_saw_end() {
     let mut world = World::new().await;
     let (session, shim) = world.session().await;
