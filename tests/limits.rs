@@ -190,6 +190,28 @@ fn a_sandbox_that_lived_long_enough_ends_by_name_and_the_conversation_goes_on() 
 }
 
 #[test]
+fn a_sandbox_ends_in_time_also_while_a_snapshot_waits_for_its_turn() {
+    let Some((_model, daemon)) = start("") else { return };
+    daemon.deploy("test", &[("CLAUDE.md", PROMPT)]);
+    let session = daemon.create(&json!({"agent": "test", "limits": {"lifetimeSeconds": 10}}));
+    let snapshot = std::thread::scope(|scope| {
+        let turn = scope.spawn(|| daemon.say(&session, "slow: 100"));
+        wait_for("the turn runs", || {
+            let shown = daemon.get(&format!("/api/sessions/{session}")).json();
+            (shown["session"]["sandboxState"] == "running").then_some(())
+        });
+        let snapshot = daemon.send("POST", &format!("/api/sessions/{session}/snapshots"), &json!({}));
+        let (state, cause, limit) = end(&turn.join().expect("ends"));
+        assert_eq!((state.as_str(), &limit), ("interrupted", &json!("lifetime")), "{cause}");
+        snapshot
+    });
+    assert_eq!(snapshot.status, 201, "{}", snapshot.text());
+    wait_for("the sandbox has ended", || {
+        lifecycle(&daemon, &session).into_iter().find(|data| data["action"] == "sandbox_ended" && data["cause"] == "time")
+    });
+}
+
+#[test]
 fn open_files_and_the_size_of_files_are_limited_from_the_next_turn_on() {
     let Some((_model, daemon)) = start("") else { return };
     daemon.deploy("test", &[("CLAUDE.md", PROMPT)]);

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use super::*;
-use crate::lifecycle::Sandbox as Kept;
+use crate::lifecycle::{Effect, Sandbox as Kept};
 use crate::session::limits;
 use crate::wire::limits::{AT_NEXT_TURN, Limits, Reached};
 
@@ -67,10 +67,15 @@ impl Driver {
         }
     }
 
-    /// When the sandbox has lived as long as it may, if there is one and nothing else is under way.
+    /// When the sandbox has lived as long as it may, if there is one and nothing else is under way but what
+    /// waits for a turn.
     pub(super) fn expires(&self) -> Option<(Instant, ())> {
         let is_there = matches!(self.life.state.sandbox, Kept::Up | Kept::Frozen);
-        let may = is_there && self.life.state.change.is_none() && !self.life.state.closing;
+        let may = match self.life.state.change {
+            None => is_there,
+            Some((change, _)) => is_there && !change.interrupts() && !self.life.expired && self.begun().next().is_some(),
+        };
+        let may = may && !self.life.state.closing;
         let since = self.up_since.filter(|_| may)?;
         let lifetime = self.life.rules.lifetime?;
         Some((since + Duration::from_secs(lifetime.0), ()))
@@ -80,7 +85,12 @@ impl Driver {
     pub(super) async fn expire(&mut self) {
         tracing::info!(session_id = %self.session.id, "the sandbox has lived as long as it may, ending it");
         self.life.expired = true;
-        self.live(Input::Begin(Change::Expire)).await;
+        if self.life.state.change.is_some() {
+            // It is ended when that is done, which now does not wait for the turn any more.
+            self.perform(Effect::Interrupt).await;
+        } else {
+            self.live(Input::Begin(Change::Expire)).await;
+        }
     }
 
     /// The cause of turns that end with such a sandbox.
