@@ -10,6 +10,7 @@ mod field;
 mod kept;
 mod list;
 mod media_type;
+mod places;
 pub mod problem;
 mod route;
 mod sse;

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use http_body_util::BodyExt;
-use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::places::{Place, Places};
 use super::problem::Failure;
 
 /// Uploads at a time. Each holds a thread until it has come, and others need threads as well.
-static UPLOADS: Semaphore = Semaphore::const_new(64);
+static UPLOADS: Places = Places::new(64);
 /// How long an upload may bring nothing.
 const PIECE_DEADLINE: Duration = Duration::from_secs(30);
 /// Pieces of an upload that wait between the connection and its reader.
@@ -23,13 +24,13 @@ pub struct Upload {
     pieces: mpsc::Receiver<io::Result<Bytes>>,
     piece: Bytes,
     receiving: JoinHandle<()>,
-    _place: SemaphorePermit<'static>,
+    _place: Place,
 }
 
 impl Upload {
     /// Begins to receive a body, if there is room for one more.
-    pub fn begin(body: Body) -> Result<Self, Failure> {
-        let place = UPLOADS.try_acquire().map_err(|_| Failure::busy("Too many uploads are under way; try again"))?;
+    pub fn begin(tenant: &str, body: Body) -> Result<Self, Failure> {
+        let place = UPLOADS.take(tenant).ok_or_else(|| Failure::busy("Too many uploads are under way; try again"))?;
         let (sender, pieces) = mpsc::channel(PIECES);
         let receiving = tokio::spawn(receive(body, sender));
         Ok(Self { pieces, piece: Bytes::new(), receiving, _place: place })

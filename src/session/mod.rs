@@ -179,6 +179,7 @@ struct Leaving {
 /// A session that was touched since the daemon started.
 #[derive(Debug, Clone)]
 struct Live {
+    tenant: Arc<str>,
     requests: mpsc::Sender<Request>,
     tail: watch::Receiver<i64>,
     phase: Arc<PhaseCell>,
@@ -648,7 +649,7 @@ impl Context {
         let (requests, received) = mpsc::channel(REQUESTS);
         let (tail_sender, tail) = watch::channel(row.tail);
         let phase = Arc::new(PhaseCell::default());
-        let live = Live { requests, tail, phase: phase.clone() };
+        let live = Live { tenant: row.tenant.as_str().into(), requests, tail, phase: phase.clone() };
         hub.insert(row.id, live.clone());
         self.drivers.spawn(Driver::new(self.clone(), row.clone(), received, tail_sender, phase).run());
         live

@@ -1,6 +1,6 @@
 //! What sessions take of the host now.
 
-use super::{Context, Phase, SessionError, Sessions, limits};
+use super::{Context, Live, Phase, SessionError, Sessions, limits};
 use crate::cgroup::Figures;
 use crate::store::SessionRow;
 use crate::wire::SessionId;
@@ -17,13 +17,14 @@ impl Sessions {
     pub async fn all_resources(&self, tenant: &str) -> Result<Vec<Resources>, SessionError> {
         let living: Vec<SessionId> = {
             let hub = self.context.lock_hub();
-            hub.iter().filter(|(_, live)| live.phase.get() != Phase::Cold).map(|(id, _)| *id).collect()
+            let is_wanted = |live: &Live| &*live.tenant == tenant && live.phase.get() != Phase::Cold;
+            hub.iter().filter(|(_, live)| is_wanted(live)).map(|(id, _)| *id).collect()
         };
         let mut all = Vec::with_capacity(living.len());
         for id in living {
             match self.get(tenant, id).await {
                 Ok(row) => all.push(self.resources_of(row).await?),
-                // It is somebody else's, or was removed since.
+                // It was removed since.
                 Err(SessionError::NotFound) => {}
                 Err(error) => return Err(error),
             }

@@ -5,7 +5,6 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tokio::sync::Semaphore;
 
 use super::files::{Format, in_body};
 use crate::agent::service::AgentError;
@@ -13,6 +12,7 @@ use crate::auth::Principal;
 use crate::http::App;
 use crate::http::extract::{DEPLOY_MAX, Id, Ids, Json, Params};
 use crate::http::kept;
+use crate::http::places::Places;
 use crate::http::problem::Failure;
 use crate::store::AgentRow;
 use crate::wire::agent::{AgentFile, AgentFileList, AgentFilesBody};
@@ -22,7 +22,7 @@ const JSON_MAX: u64 = 1 << 20;
 /// Largest file as it is.
 const RAW_MAX: u64 = 100 << 20;
 /// Files that are read at a time, each of which is in memory until its answer is taken.
-static READS: Semaphore = Semaphore::const_new(8);
+static READS: Places = Places::new(8);
 
 pub async fn list(State(app): State<App>, caller: Principal, Id(name): Id<String>) -> Result<JsonBody<AgentFileList>, Failure> {
     let files = app.agents.files(&caller.tenant, &name).await?;
@@ -46,7 +46,7 @@ pub async fn read(
     Ids(name, path): Ids<String, String>,
     Params(how): Params<How>,
 ) -> Result<Response, Failure> {
-    let place = READS.try_acquire().map_err(|_| Failure::busy("Too many files are being read; try again"))?;
+    let place = READS.take(&caller.tenant).ok_or_else(|| Failure::busy("Too many files are being read; try again"))?;
     let raw = how.format == Some(Format::Raw);
     let content = app.agents.read_file(&caller.tenant, &name, &path, if raw { RAW_MAX } else { JSON_MAX }).await?;
     if raw {

@@ -45,7 +45,7 @@ pub async fn deploy_archive(
         let sentence = "The body has to be a tar archive, with Content-Type: application/x-tar";
         return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::UnsupportedMediaType, sentence));
     }
-    let upload = Upload::begin(body)?;
+    let upload = Upload::begin(&caller.tenant, body)?;
     let row = app.agents.deploy_archive(&caller, &name, upload).await?;
     tracing::info!(agent = row.name, version = row.deploys, digest = row.digest, principal = caller.name, "agent deployed");
     Ok((StatusCode::CREATED, JsonBody(AgentBody { agent: app.agents.shown(row) })))

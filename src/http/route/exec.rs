@@ -11,13 +11,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::{StreamExt, stream};
 use serde::Serialize;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Principal;
 use crate::http::App;
 use crate::http::extract::{Id, JSON_MAX, Json, in_range, parse};
 use crate::http::kept;
+use crate::http::places::{Place, Places};
 use crate::http::problem::Failure;
 use crate::link::daemon::Input;
 use crate::link::shim::{RunEnd, Stream};
@@ -29,7 +29,7 @@ use crate::wire::exec::{COMMAND_MAX, EXEC_TYPE, ExecBody, ExecEnd, ExecPiece, Ex
 /// Bytes of each stream of output in an answer that is no stream.
 const OUTPUT_MAX: u64 = 10 << 20;
 /// Commands at a time, each of which may hold twice as much in memory until its answer is taken.
-static EXECS: Semaphore = Semaphore::const_new(32);
+static EXECS: Places = Places::new(32);
 /// A comment is sent after this long without output, as on other streams.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
@@ -54,7 +54,7 @@ pub async fn run(
     }
     let timeout = body.timeout.map(|timeout| i64::try_from(timeout).unwrap_or(i64::MAX));
     let timeout = in_range("timeout", timeout, 1..=TIMEOUT_MAX_MS as i64)?.map_or(TIMEOUT_DEFAULT_MS, i64::unsigned_abs);
-    let place = EXECS.try_acquire().map_err(|_| Failure::busy("Too many commands are running; try again"))?;
+    let place = EXECS.take(&caller.tenant).ok_or_else(|| Failure::busy("Too many commands are running; try again"))?;
     let command = Command {
         command: body.command,
         timeout: Duration::from_millis(timeout),
@@ -155,7 +155,7 @@ fn shown(end: RunEnd) -> ExecEnd {
 
 struct Streamed {
     exec: Exec,
-    _place: SemaphorePermit<'static>,
+    _place: Place,
     stop: CancellationToken,
     /// The first bytes of a character of which the rest is to come, for each stream.
     begun: [Vec<u8>; 2],
@@ -163,7 +163,7 @@ struct Streamed {
 }
 
 /// Streams what a command writes, at the pace of its reader.
-fn stream_of(exec: Exec, place: SemaphorePermit<'static>, stop: CancellationToken) -> Response {
+fn stream_of(exec: Exec, place: Place, stop: CancellationToken) -> Response {
     let streamed = Streamed { exec, _place: place, stop, begun: Default::default(), is_over: false };
     let frames = stream::unfold(streamed, |mut streamed| async move {
         let bytes = streamed.next().await?;

@@ -11,7 +11,6 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::stream;
 use serde::Deserialize;
-use tokio::sync::Semaphore;
 
 use super::workspace::BASE64;
 use crate::auth::Principal;
@@ -19,6 +18,7 @@ use crate::http::App;
 use crate::http::extract::{Id, Ids, Params, json_text, parse};
 use crate::http::kept;
 use crate::http::media_type::media_type;
+use crate::http::places::Places;
 use crate::http::problem::Failure;
 use crate::session::SessionError;
 use crate::session::files::{Content, FileError, Listed, checked};
@@ -37,9 +37,9 @@ const WRITE_FILES_MAX: usize = 500;
 const WRITE_FILE_MAX: usize = 50 << 20;
 const WRITE_MAX: usize = 100 << 20;
 /// Requests at a time that read. Each may keep a sandbox awake, hold a thread, or have its answer in memory.
-static READS: Semaphore = Semaphore::const_new(64);
+static READS: Places = Places::new(64);
 /// MiB of bodies with files to write, which are kept in memory.
-static WRITES_MIB: Semaphore = Semaphore::const_new(512);
+static WRITES_MIB: Places = Places::new(512);
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -76,7 +76,7 @@ pub async fn list(
     Id(id): Id<SessionId>,
     Params(which): Params<Which>,
 ) -> Result<Response, Failure> {
-    let place = READS.try_acquire().map_err(|_| busy())?;
+    let place = READS.take(&caller.tenant).ok_or_else(busy)?;
     let list = app.sessions.list_files(&caller.tenant, id, which.include_hidden).await?;
     let files = list.files.into_iter().map(shown).collect();
     let list = FileList { files, source: list.source.as_str().to_owned(), truncated: list.truncated };
@@ -108,7 +108,7 @@ pub async fn read(
     Ids(id, path): Ids<SessionId, String>,
     Params(how): Params<How>,
 ) -> Result<Response, Failure> {
-    let place = READS.try_acquire().map_err(|_| busy())?;
+    let place = READS.take(&caller.tenant).ok_or_else(busy)?;
     let max = if how.format == Format::Json { JSON_MAX } else { RAW_MAX };
     let content = app.sessions.read_file(&caller.tenant, id, &path, max).await?;
     let source = content.source.as_str();
@@ -182,7 +182,7 @@ pub async fn write(
 ) -> Result<JsonBody<WrittenList>, Failure> {
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     let mib = length.unwrap_or(WRITE_BODY_MAX).min(WRITE_BODY_MAX).div_ceil(1 << 20).max(1);
-    let _place = WRITES_MIB.try_acquire_many(u32::try_from(mib).unwrap_or(u32::MAX)).map_err(|_| busy())?;
+    let _place = WRITES_MIB.take_many(&caller.tenant, u32::try_from(mib).unwrap_or(u32::MAX)).ok_or_else(busy)?;
     let body = json_text(request, WRITE_BODY_MAX).await?;
     let body: WriteBody<'_> = parse(&body)?;
     if !(1..=WRITE_FILES_MAX).contains(&body.files.len()) {

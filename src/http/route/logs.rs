@@ -3,19 +3,19 @@
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
-use tokio::sync::Semaphore;
 
 use crate::auth::Principal;
 use crate::http::App;
 use crate::http::extract::{Id, Params, in_range};
 use crate::http::kept;
+use crate::http::places::Places;
 use crate::http::problem::Failure;
 use crate::link::shim::{LogLevel, LogLine};
 use crate::wire::log::{LogEntry, LogList};
 use crate::wire::{SessionId, Timestamp};
 
 /// Requests at a time. Each has the lines of one session in memory until its answer is taken.
-static READS: Semaphore = Semaphore::const_new(64);
+static READS: Places = Places::new(64);
 
 #[derive(Debug, Default, Deserialize)]
 pub struct Which {
@@ -32,7 +32,7 @@ pub async fn list(
     Params(which): Params<Which>,
 ) -> Result<Response, Failure> {
     let after = in_range("after", which.after, -1..=i64::MAX)?.and_then(|after| u64::try_from(after).ok());
-    let place = READS.try_acquire().map_err(|_| Failure::busy("Too many logs are being read; try again"))?;
+    let place = READS.take(&caller.tenant).ok_or_else(|| Failure::busy("Too many logs are being read; try again"))?;
     let lines = app.sessions.logs(&caller.tenant, id, after, which.wake).await?;
     let list = LogList { logs: lines.into_iter().map(shown).collect(), source: "sandbox".to_owned() };
     Ok(kept::json(list, place).await)

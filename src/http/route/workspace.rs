@@ -12,12 +12,12 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::read::DecoderReader;
 use futures_util::stream;
 use serde::Deserialize;
-use tokio::sync::Semaphore;
 
 use crate::auth::Principal;
 use crate::http::App;
 use crate::http::extract::{Id, Params};
 use crate::http::field::{self, FieldError};
+use crate::http::places::Places;
 use crate::http::problem::Failure;
 use crate::http::upload::Upload;
 use crate::session::SessionError;
@@ -29,7 +29,7 @@ use crate::wire::snapshot::UploadedBody;
 /// Largest body of JSON, in which a bundle has a third more than its bytes.
 const JSON_MAX: u64 = 134 << 20;
 /// Downloads at a time. Each holds a thread, and may keep a sandbox awake.
-static DOWNLOADS: Semaphore = Semaphore::const_new(32);
+static DOWNLOADS: Places = Places::new(32);
 
 /// Base64 as the clients of these routes write it: padded, or not.
 pub const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -63,7 +63,8 @@ pub async fn download(
     Id(id): Id<SessionId>,
     Params(what): Params<What>,
 ) -> Result<Response, Failure> {
-    let place = DOWNLOADS.try_acquire().map_err(|_| Failure::busy("Too many workspaces are being downloaded; try again"))?;
+    let place =
+        DOWNLOADS.take(&caller.tenant).ok_or_else(|| Failure::busy("Too many workspaces are being downloaded; try again"))?;
     let download = app.sessions.download(&caller.tenant, id, what.all).await?;
     let source = download.source;
     let pieces = stream::unfold((download, place), |(mut download, place)| async move {
@@ -98,7 +99,7 @@ pub async fn upload(
             return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::UnsupportedMediaType, sentence));
         }
     };
-    let (upload, spool) = (Upload::begin(body)?, app.sessions.spool()?);
+    let (upload, spool) = (Upload::begin(&caller.tenant, body)?, app.sessions.spool()?);
     let receiving = tokio::task::spawn_blocking(move || receive(upload, is_json, spool));
     let spool = receiving.await.map_err(|_| SessionError::Closing)??;
     let placed = app.sessions.upload(&caller.tenant, id, spool, how.replace).await?;
