@@ -1362,7 +1362,7 @@ _ashctl() {
             return 0
             ;;
         ashctl__subcmd__session__subcmd__create)
-            opts="-m -e -o -h --model --env --system-prompt --permission-mode --allow --credential --memory --memory-high --swap --cpu --tasks --disk --io-weight --io-read --io-write --open-files --file-size --lifetime --idle --turn --tokens --cost --output --server --api-key --help"
+            opts="-m -e -o -h --model --env --system-prompt --permission-mode --allow --credential --memory --memory-high --swap --cpu --tasks --disk --io-weight --io-read --io-write --open-files --file-size --output-rate --lifetime --idle --turn --tokens --cost --output --server --api-key --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1441,6 +1441,10 @@ _ashctl() {
                     return 0
                     ;;
                 --file-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output-rate)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1662,7 +1666,7 @@ _ashctl() {
             return 0
             ;;
         ashctl__subcmd__session__subcmd__limits)
-            opts="-o -h --memory --memory-high --swap --cpu --tasks --disk --io-weight --io-read --io-write --open-files --file-size --lifetime --idle --turn --tokens --cost --reset --output --server --api-key --help"
+            opts="-o -h --memory --memory-high --swap --cpu --tasks --disk --io-weight --io-read --io-write --open-files --file-size --output-rate --lifetime --idle --turn --tokens --cost --reset --output --server --api-key --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1709,6 +1713,10 @@ _ashctl() {
                     return 0
                     ;;
                 --file-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output-rate)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

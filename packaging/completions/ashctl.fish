@@ -161,6 +161,7 @@ complete -c ashctl -n "__fish_ashctl_using_subcommand session; and __fish_seen_s
 complete -c ashctl -n "__fish_ashctl_using_subcommand session; and __fish_seen_subcommand_from create" -l io-write -d 'Bytes written to the disk in a second' -r
 complete -c ashctl -n "__fish_ashctl_using_subcommand session; and __fish_seen_subcommand_from create" -l open-files -d 'Open files of one process' -r
 complete -c ashctl -n "__fish_ashctl_using_subcommand session; and __fish_seen_subcommand_from create" -l file-size -d 'Size of one file' -r
+complete -c ashctl -n "__fish_ashctl_using_subcommand session; and __fish_seen_subcommand_from create" -l output-rate -d 'Bytes that the runtime writes in a second' -r
 complete -c ashctl -n "__fish_ashctl_using_subcommand session; and __fish_seen_subcommand_from create" -l lifetime -d 'How long a sandbox may live, such as 8h' -r
 complete -c ashctl -n "__fish_ashctl_using_subcommand session; and __fish_seen_subcommand_from create" -l idle -d 'How long a sandbox is idle before its processes end' -r
 complete -c ashctl -n "__fish_ashctl_using_subcommand session; and __fish_seen_subcommand_from create" -l turn -d 'How long a turn may take, such as 10m' -r
@@ -293,6 +294,7 @@ complete -c ashctl -n "__fish_ashctl_using_subcommand session; and __fish_seen_s
 complete -c ashctl -n "__fish_ashctl_using_subcommand session; and __fish_seen_subcommand_from limits" -l io-write -d 'Bytes written to the disk in a second' -r
 complete -c ashctl -n "__fish_ashctl_using_subcommand session; and __fish_seen_subcommand_from limits" -l open-files -d 'Open files of one process' -r
 complete -c ashctl -n "__fish_ashctl_using_subcommand session; and __fish_seen_subcommand_from limits" -l file-size -d 'Size of one file' -r
+complete -c ashctl -n "__fish_ashctl_using_subcommand session; and __fish_seen_subcommand_from limits" -l output-rate -d 'Bytes that the runtime writes in a second' -r
 complete -c ashctl -n "__fish_ashctl_using_subcommand session; and __fish_seen_subcommand_from limits" -l lifetime -d 'How long a sandbox may live, such as 8h' -r
 complete -c ashctl -n "__fish_ashctl_using_subcommand session; and __fish_seen_subcommand_from limits" -l idle -d 'How long a sandbox is idle before its processes end' -r
 complete -c ashctl -n "__fish_ashctl_using_subcommand session; and __fish_seen_subcommand_from limits" -l turn -d 'How long a turn may take, such as 10m' -r

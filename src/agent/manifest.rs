@@ -66,6 +66,7 @@ const KEYS: &[&str] = &[
     "limits.memory",
     "limits.memory_high",
     "limits.open_files",
+    "limits.output_rate",
     "limits.swap",
     "limits.tasks",
     "limits.tokens",

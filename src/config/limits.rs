@@ -31,6 +31,7 @@ pub(crate) struct Written {
     memory: Entry<ByteCount>,
     memory_high: Entry<ByteCount>,
     open_files: Entry<Whole>,
+    output_rate: Entry<ByteCount>,
     swap: Entry<ByteCount>,
     tasks: Entry<Whole>,
     tokens: Entry<Whole>,
@@ -64,6 +65,7 @@ impl Written {
         take("memory", &self.memory, &mut limits.memory, &mut said, |size| size_in(*size, bounds::MEMORY));
         take("memory_high", &self.memory_high, &mut limits.memory_high, &mut said, |size| size_in(*size, bounds::MEMORY_HIGH));
         take("open_files", &self.open_files, &mut limits.open_files, &mut said, |count| count_in(*count, bounds::OPEN_FILES));
+        take("output_rate", &self.output_rate, &mut limits.output_rate, &mut said, |rate| size_in(*rate, bounds::IO_RATE));
         take("swap", &self.swap, &mut limits.swap, &mut said, |size| size_in(*size, bounds::SWAP));
         take("tasks", &self.tasks, &mut limits.tasks, &mut said, |count| count_in(*count, bounds::TASKS));
         take("tokens", &self.tokens, &mut limits.tokens, &mut said, |count| within(count.0, 0..=TOKENS));

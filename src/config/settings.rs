@@ -271,6 +271,7 @@ const DEFAULT_LIMITS: Limits = Limits {
     io_write: None,
     open_files: Some(*bounds::OPEN_FILES.end()),
     file_size: None,
+    output_rate: None,
     lifetime: None,
     idle: None,
     turn: None,

@@ -477,6 +477,9 @@ pub struct RunLimits {
     pub open_files: Option<u32>,
     /// Bytes of one file, likewise.
     pub file_bytes: Option<u64>,
+    /// Bytes that are read of the runtime in a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_rate: Option<u64>,
     /// Tokens and money.
     pub budget: Budget,
 }

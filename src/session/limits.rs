@@ -118,6 +118,7 @@ pub fn of_turns(context: &Context, session: &SessionRow) -> RunLimits {
         // The most that can be said is that of the unit.
         open_files: limits.open_files.filter(|count| count < bounds::OPEN_FILES.end()),
         file_bytes: limits.file_size.map(|size| size.0),
+        output_rate: limits.output_rate.map(|rate| rate.0),
         budget: Budget { tokens: limits.tokens, cost: limits.cost.map(|cost| cost.0), prices, before: None },
     }
 }

@@ -16,6 +16,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as Socket;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -23,7 +24,9 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
+use super::egress::Meter;
 use super::inner::{Child, Exit, Inner, InnerError};
 use super::log;
 use super::logbook::Logbook;
@@ -60,8 +63,15 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a runtime. `env` is all of its environment; `book` takes what it says on standard error.
-    pub async fn start(inner: &Inner, launch: Launch, env: Vec<(String, String)>, book: Logbook) -> Result<Self, String> {
+    /// Starts a runtime. `env` is all of its environment; `book` takes what it says on standard error, and
+    /// `rate` bounds how fast its output is read.
+    pub async fn start(
+        inner: &Inner,
+        launch: Launch,
+        env: Vec<(String, String)>,
+        book: Logbook,
+        rate: Arc<Meter>,
+    ) -> Result<Self, String> {
         let pipes = pipes().map_err(|error| format!("make pipes: {error}"))?;
         let (stdin, stdout, stderr, theirs) = pipes;
         let child = inner.spawn(launch.argv, env, WORKSPACE_INSIDE, theirs).await.map_err(|error| match error {
@@ -76,7 +86,7 @@ impl Process {
         let _first = input.try_send(launch.opening);
         tokio::spawn(write(stdin, writes, failed));
         let stderr = tokio::spawn(log::noted_lines(stderr, "runtime", Some(book)));
-        tokio::spawn(read(stdout, deaf, stderr, child, inner.clone(), lines));
+        tokio::spawn(read(stdout, deaf, stderr, child, inner.clone(), lines, rate));
         Ok(Self { handle, input: Some(input), output })
     }
 
@@ -138,10 +148,11 @@ async fn read(
     child: Child,
     inner: Inner,
     lines: mpsc::Sender<FromProcess>,
+    rate: Arc<Meter>,
 ) {
     let Child { handle, mut exit } = child;
     let mut end = None;
-    let reason = read_lines(stdout, deaf, &mut exit, &mut end, &lines).await.err();
+    let reason = read_lines(stdout, deaf, &mut exit, &mut end, &lines, &rate).await.err();
     let exit = match end {
         Some(exit) => exit,
         None => {
@@ -169,6 +180,7 @@ async fn read_lines(
     exit: &mut oneshot::Receiver<Exit>,
     end: &mut Option<Option<Exit>>,
     lines: &mpsc::Sender<FromProcess>,
+    rate: &Meter,
 ) -> Result<(), String> {
     let mut stdout = BufReader::with_capacity(64 << 10, stdout);
     let mut line = Vec::new();
@@ -205,5 +217,43 @@ async fn read_lines(
         if stop.is_some() && lines.send(FromProcess::Line(std::mem::take(&mut line))).await.is_err() {
             return Err("nobody reads it".to_owned());
         }
+        let wait = rate.pass(used, Instant::now());
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[tokio::test(start_paused = true)]
+    async fn output_is_read_no_faster_than_it_may_be_and_whole() {
+        let (ours, mut theirs) = UnixStream::pair().expect("makes sockets");
+        let (_writer, deaf) = oneshot::channel();
+        let (_process, mut exit) = oneshot::channel();
+        let (lines, mut read) = mpsc::channel(1);
+        let rate = Meter::new(MIB, u64::MAX, Instant::now());
+        let begun = Instant::now();
+        let reading = tokio::spawn(async move { read_lines(ours, deaf, &mut exit, &mut None, &lines, &rate).await });
+        let counting = tokio::spawn(async move {
+            let mut bytes = 0;
+            while let Some(FromProcess::Line(line)) = read.recv().await {
+                bytes += line.len() as u64 + 1;
+            }
+            bytes
+        });
+        let line = [&[b'x'; 1023][..], b"\n"].concat();
+        for _ in 0..4 * MIB / 1024 {
+            theirs.write_all(&line).await.expect("writes");
+        }
+        drop(theirs);
+        assert_eq!(reading.await.expect("no panic"), Ok(()));
+        assert_eq!(counting.await.expect("no panic"), 4 * MIB);
+        // By the clock of the test, which moves only when all wait: the first second's worth is free.
+        assert!(begun.elapsed() >= Duration::from_secs(3), "{:?}", begun.elapsed());
     }
 }

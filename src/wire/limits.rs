@@ -47,6 +47,9 @@ pub struct Limits {
     /// Size of one file.
     #[serde(rename = "maxFileMb", with = "mib", skip_serializing_if = "Option::is_none")]
     pub file_size: Option<ByteCount>,
+    /// Bytes that the runtime writes in a second.
+    #[serde(rename = "outputMbPerSecond", with = "mib", skip_serializing_if = "Option::is_none")]
+    pub output_rate: Option<ByteCount>,
     /// How long a sandbox may live. Then its processes end behind a snapshot, and the next message
     /// starts another one.
     #[serde(rename = "lifetimeSeconds", with = "seconds", skip_serializing_if = "Option::is_none")]
@@ -87,6 +90,7 @@ const BOUNDS: &[(&str, f64, f64)] = &[
     ("ioWriteMbPerSecond", 1.0, (1_u64 << 20) as f64),
     ("maxOpenFiles", 256.0, 16_384.0),
     ("maxFileMb", 16.0, (1_u64 << 35) as f64),
+    ("outputMbPerSecond", 1.0, (1_u64 << 20) as f64),
     ("lifetimeSeconds", 1.0, 315_360_000.0),
     ("idleSeconds", 0.0, 315_360_000.0),
     ("turnSeconds", 1.0, 31_536_000.0),
@@ -113,6 +117,7 @@ macro_rules! merge {
             io_write: $with(a.io_write, b.io_write),
             open_files: $with(a.open_files, b.open_files),
             file_size: $with(a.file_size, b.file_size),
+            output_rate: $with(a.output_rate, b.output_rate),
             lifetime: $with(a.lifetime, b.lifetime),
             idle: $with(a.idle, b.idle),
             turn: $with(a.turn, b.turn),
@@ -335,7 +340,7 @@ mod tests {
     fn fields_have_their_units_and_say_nothing_where_they_are_not() {
         let all = json!({
             "memoryMb": 512, "memoryHighMb": 400, "swapMb": 0, "cpuPercent": 150, "maxProcesses": 100, "diskMb": 1024,
-            "ioWeight": 50, "ioReadMbPerSecond": 10, "ioWriteMbPerSecond": 20, "maxOpenFiles": 1024, "maxFileMb": 64,
+            "ioWeight": 50, "ioReadMbPerSecond": 10, "ioWriteMbPerSecond": 20, "maxOpenFiles": 1024, "maxFileMb": 64, "outputMbPerSecond": 5,
             "lifetimeSeconds": 3600, "idleSeconds": 60, "turnSeconds": 30, "maxTokens": 1000, "maxCostUsd": 0.5,
         });
         let read = limits(all.clone());

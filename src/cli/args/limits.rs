@@ -54,6 +54,9 @@ pub struct LimitArgs {
     /// Size of one file
     #[arg(long, value_name = "SIZE")]
     pub file_size: Option<ByteCount>,
+    /// Bytes that the runtime writes in a second
+    #[arg(long, value_name = "SIZE")]
+    pub output_rate: Option<ByteCount>,
     /// How long a sandbox may live, such as 8h
     #[arg(long, value_name = "TIME")]
     pub lifetime: Option<TimeSpan>,

@@ -9,7 +9,7 @@ use crate::wire::limits::{Limits, LimitsBody};
 use crate::wire::quantity::ByteCount;
 
 /// Names of limits as options have them, and as the API does.
-const NAMES: [(&str, &str); 16] = [
+const NAMES: [(&str, &str); 17] = [
     ("memory", "memoryMb"),
     ("memory-high", "memoryHighMb"),
     ("swap", "swapMb"),
@@ -21,6 +21,7 @@ const NAMES: [(&str, &str); 16] = [
     ("io-write", "ioWriteMbPerSecond"),
     ("open-files", "maxOpenFiles"),
     ("file-size", "maxFileMb"),
+    ("output-rate", "outputMbPerSecond"),
     ("lifetime", "lifetimeSeconds"),
     ("idle", "idleSeconds"),
     ("turn", "turnSeconds"),
@@ -62,22 +63,24 @@ pub(super) fn asked(args: &LimitArgs) -> Result<Limits, CliError> {
         io_write: args.io_write,
         open_files: args.open_files,
         file_size: args.file_size,
+        output_rate: args.output_rate,
         lifetime: args.lifetime,
         idle: args.idle,
         turn: args.turn,
         tokens: args.tokens,
         cost: args.cost,
     };
-    let sizes = [limits.memory, limits.memory_high, limits.swap, limits.disk, limits.io_read, limits.io_write, limits.file_size];
+    let rates = [limits.io_read, limits.io_write, limits.output_rate];
+    let sizes = [limits.memory, limits.memory_high, limits.swap, limits.disk, limits.file_size];
     // The API has them in MiB.
-    match sizes.into_iter().flatten().find(|size| !size.0.is_multiple_of(1 << 20)) {
+    match sizes.into_iter().chain(rates).flatten().find(|size| !size.0.is_multiple_of(1 << 20)) {
         Some(size) => Err(CliError::usage(format!("{size} is not a whole number of MiB"), "write it like 512M or 2G")),
         None => Ok(limits),
     }
 }
 
 /// As they are written as options, in the order of [`NAMES`].
-fn written(limits: &Limits) -> [Option<String>; 16] {
+fn written(limits: &Limits) -> [Option<String>; 17] {
     let size = |size: Option<ByteCount>| size.map(|size| size.to_string());
     [
         size(limits.memory),
@@ -91,6 +94,7 @@ fn written(limits: &Limits) -> [Option<String>; 16] {
         size(limits.io_write),
         limits.open_files.map(|count| count.to_string()),
         size(limits.file_size),
+        size(limits.output_rate),
         limits.lifetime.map(|time| time.to_string()),
         limits.idle.map(|time| time.to_string()),
         limits.turn.map(|time| time.to_string()),

@@ -101,10 +101,10 @@ impl Driver {
         if !refused.is_empty() {
             tracing::warn!(names = refused.join(" "), "environment has names that a session can not set, ignoring them");
         }
-        let (inner, book) = (inner.clone(), self.book.clone());
+        let (inner, book, rate) = (inner.clone(), self.book.clone(), self.output.clone());
         self.warm = false;
         self.process = ProcessState::Starting;
-        self.later(async move { Input::Started(Process::start(&inner, launch, env, book).await) });
+        self.later(async move { Input::Started(Process::start(&inner, launch, env, book, rate).await) });
     }
 
     pub(super) async fn started(&mut self, started: Result<Process, String>) {

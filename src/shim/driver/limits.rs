@@ -46,7 +46,9 @@ impl Driver {
     /// Takes up what the session's options say now.
     pub(super) fn apply_limits(&mut self) {
         if let Some(session) = &self.session {
-            self.gateway.budget(&session.setup.options.limits.budget);
+            let limits = &session.setup.options.limits;
+            self.gateway.budget(&limits.budget);
+            self.output.set(limits.output_rate.unwrap_or(u64::MAX), u64::MAX, Instant::now());
         }
     }
 

@@ -41,7 +41,7 @@ use super::args::Args;
 use super::bill::Bills;
 use super::confined;
 use super::connection::{self, Archive, ConnectionId, FromDaemon};
-use super::egress::{self, Egress};
+use super::egress::{self, Egress, Meter};
 use super::gateway::Gateway;
 use super::inner::Inner;
 use super::link::Link;
@@ -102,6 +102,8 @@ pub struct Driver {
     spool: Spool,
     link: Option<Link>,
     gateway: Gateway,
+    /// Bounds how fast the output of the runtime is read.
+    output: Arc<Meter>,
     egress: Egress,
     /// What was reached, or not, as it happens.
     egress_notes: mpsc::Receiver<egress::Note>,
@@ -215,6 +217,7 @@ impl Driver {
             spool,
             link: None,
             gateway: Gateway::new(),
+            output: Arc::new(Meter::new(u64::MAX, u64::MAX, Instant::now())),
             egress,
             egress_notes,
             egress_told: egress::Fold::default(),

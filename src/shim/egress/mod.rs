@@ -44,7 +44,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
 pub use self::fold::Fold;
-use self::meter::Meter;
+pub use self::meter::Meter;
 use self::policy::{Policy, Refusal};
 use self::stream::Guarded;
 use super::resolve::LookUps;
