@@ -11,6 +11,7 @@ use super::driver::Request;
 use super::limits::{of as limits_of, of_unit};
 use super::open::{KEY_VARIABLE, environment, version};
 use super::{Context, SessionError, Sessions, egress};
+use crate::agent::manifest::{INSTALL, STARTUP};
 use crate::config::settings::Require;
 use crate::link::shim::Confined;
 use crate::sandbox::Limits;
@@ -41,6 +42,8 @@ struct Facts {
     /// What the launcher does not enforce, and the host does not have.
     lacks: Vec<String>,
     allow: List,
+    /// Scripts of the agent that may reach something else, and what.
+    scripts: Vec<(&'static str, List)>,
     /// Names of the session's variables.
     variables: Vec<String>,
     /// Whether it has a credential of its tenant.
@@ -92,7 +95,11 @@ async fn facts(context: &Context, session: &SessionRow, made: Option<Made>) -> R
     };
     // An agent whose files are missing narrows nothing, and starts nothing either.
     let version = version(context, &session.agent, &session.digest).ok();
-    let definition = version.and_then(|version| version.definition().ok()).unwrap_or_default();
+    let definition = version.as_ref().and_then(|version| version.definition().ok()).unwrap_or_default();
+    let has = |script| version.as_ref().is_some_and(|version| version.has_file(script));
+    let scripts = [(INSTALL, definition.install.egress), (STARTUP, definition.startup.egress)];
+    let scripts = scripts.into_iter().filter(|(script, _)| has(script));
+    let scripts = scripts.filter_map(|(script, list)| Some((script, list?))).collect();
     let env = environment(context, session, definition.env, BTreeMap::new()).await?;
     Ok(Facts {
         without,
@@ -102,6 +109,7 @@ async fn facts(context: &Context, session: &SessionRow, made: Option<Made>) -> R
         tmp_bytes: settings.tmp_bytes,
         lacks,
         allow: egress::of(context, session).allow,
+        scripts,
         variables: env.into_keys().filter(|name| name != KEY_VARIABLE).collect(),
         has_credential: session.config.credential_id.is_some(),
     })
@@ -118,7 +126,7 @@ fn judge(facts: &Facts) -> Vec<Wall> {
         files(facts),
         apparmor(facts.confined.as_deref()),
         limits(facts),
-        reach(&facts.allow),
+        reach(&facts.allow, &facts.scripts),
         credentials(facts),
     ];
     if !facts.lacks.is_empty() {
@@ -197,16 +205,21 @@ fn limits(facts: &Facts) -> Wall {
     ok("limits", format!("memory {memory}, processors {cpu}, {tasks} processes, disk {disk}"))
 }
 
-fn reach(allow: &List) -> Wall {
+fn reach(allow: &List, scripts: &[(&str, List)]) -> Wall {
     const NAME: &str = "egress";
-    if allow.entries().is_empty() {
-        return ok(NAME, "nothing but the model");
-    }
     let is_any = |entry: &Entry| entry.rules().iter().any(|rule| !rule.is_named());
     if allow.entries().iter().any(is_any) {
         return wall(NAME, WallState::Weak, format!("every name of the public network: {allow}"));
     }
-    ok(NAME, format!("the model and {allow}"))
+    if let Some((script, list)) = scripts.iter().find(|(_, list)| list.entries().iter().any(is_any)) {
+        return wall(NAME, WallState::Weak, format!("every name of the public network, for {script}: {list}"));
+    }
+    let said = |list: &List| if list.entries().is_empty() { "nothing else".to_owned() } else { list.to_string() };
+    let while_run: String = scripts.iter().map(|(script, list)| format!("; while {script} runs, {}", said(list))).collect();
+    match allow.entries().is_empty() {
+        true => ok(NAME, format!("nothing but the model{while_run}")),
+        false => ok(NAME, format!("the model and {allow}{while_run}")),
+    }
 }
 
 fn credentials(facts: &Facts) -> Wall {
@@ -249,6 +262,7 @@ mod tests {
             tmp_bytes: 512 << 20,
             lacks: Vec::new(),
             allow: List::default(),
+            scripts: Vec::new(),
             variables: Vec::new(),
             has_credential: false,
         }
@@ -264,7 +278,12 @@ mod tests {
 
     #[test]
     fn a_sandbox_with_every_wall_is_strict_also_before_it_is_made() {
-        for facts in [facts(), Facts { confined: None, ..facts() }, Facts { allow: list("pypi"), ..facts() }] {
+        for facts in [
+            facts(),
+            Facts { confined: None, ..facts() },
+            Facts { allow: list("pypi"), ..facts() },
+            Facts { scripts: vec![(STARTUP, list("pypi"))], ..facts() },
+        ] {
             let walls = judge(&facts);
             assert!(is_strict(&walls), "{walls:?}");
         }
@@ -288,6 +307,7 @@ mod tests {
             (of(Confined { seccomp: false, ..confined() }), "system-calls", WallState::Weak, "shim may make all"),
             (Facts { lacks: vec!["the disk is open".to_owned()], ..facts() }, "host", WallState::Weak, "the disk is open"),
             (Facts { allow: list("*"), ..facts() }, "egress", WallState::Weak, "every name"),
+            (Facts { scripts: vec![(INSTALL, list("*"))], ..facts() }, "egress", WallState::Weak, "for install.sh"),
         ] {
             let walls = judge(&facts);
             let flawed: Vec<_> = walls.iter().filter(|wall| !stands(wall)).collect();
