@@ -148,7 +148,10 @@ impl Doctor {
             Ok(disk) => {
                 let free = disk.blocks_available() * disk.fragment_size();
                 let room = if free >= DISK_LOW { format!("{} GiB", free >> 30) } else { format!("{} MiB", free >> 20) };
-                let detail = format!("{room} free in {}", self.data.display());
+                let detail = format!(
+                    "{room} free in {}; sandboxes are held to their limit by accounting, with a hard stop",
+                    self.data.display()
+                );
                 if free >= DISK_LOW {
                     return check("disk", CheckStatus::Ok, detail);
                 }

@@ -149,9 +149,9 @@ fn what_protocol_3_added_is_understood() {
     let mut next = || messages.next().expect("one more");
     assert!(matches!(next(), FromShim::Wants { op: 1, parts: 1 }));
     let FromShim::Ended { op: 1, end } = next() else { panic!("ended") };
-    assert_eq!(end, RunEnd { code: Some(2), signal: None, timed_out: false, cut: true });
+    assert_eq!(end, RunEnd { code: Some(2), signal: None, timed_out: false, cut: true, limit: None });
     let FromShim::Ended { op: 2, end } = next() else { panic!("ended") };
-    assert_eq!(end, RunEnd { code: None, signal: Some(9), timed_out: true, cut: false });
+    assert_eq!(end, RunEnd { code: None, signal: Some(9), timed_out: true, cut: false, limit: None });
     let FromShim::Logs { op: 7, lines } = next() else { panic!("logs") };
     let lines: Vec<_> = lines.iter().map(|line| (line.index, line.level, line.text.as_str(), line.at)).collect();
     assert_eq!(

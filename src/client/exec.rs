@@ -117,7 +117,7 @@ mod tests {
         let wrote = |news: Result<Option<ExecNews>, serde_json::Error>| news.expect("reads").expect("known");
         assert_eq!(wrote(frame("stdout", r#"{"text":"\u00e4\n"}"#)), ExecNews::Stdout("ä\n".as_bytes().to_vec()));
         assert_eq!(wrote(frame("stderr", r#"{"base64":"/wA="}"#)), ExecNews::Stderr(vec![0xff, 0]));
-        let end = ExecEnd { exit_code: 1, signal: Some("SIGKILL".to_owned()), timed_out: true };
+        let end = ExecEnd { exit_code: 1, signal: Some("SIGKILL".to_owned()), timed_out: true, limit: None };
         assert_eq!(wrote(frame("exit", r#"{"exitCode":1,"signal":"SIGKILL","timedOut":true,"later":1}"#)), ExecNews::Exit(end));
         assert_eq!(wrote(frame("error", r#"{"error":"x"}"#)), ExecNews::Failed("x".to_owned()));
         assert!(frame("later", "{}").expect("reads").is_none());

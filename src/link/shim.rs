@@ -41,6 +41,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::wire::event::Kind;
+use crate::wire::limits::Reached;
 use crate::wire::message::TurnOptions;
 use crate::wire::permission::{Behavior, PermissionAnswer};
 use crate::wire::price::PriceList;
@@ -335,6 +336,9 @@ pub struct RunEnd {
     /// Whether some of its output was thrown away.
     #[serde(default)]
     pub cut: bool,
+    /// The limit of the session for which it was killed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Reached>,
 }
 
 /// What a sandbox is made of, before it belongs to a session.
@@ -482,6 +486,10 @@ pub struct RunLimits {
     pub output_rate: Option<u64>,
     /// Tokens and money.
     pub budget: Budget,
+    /// Bytes of workspace and HOME.
+    pub disk_bytes: Option<u64>,
+    /// Files and folders of both, where their bytes are limited.
+    pub disk_files: Option<u64>,
 }
 
 /// What all turns of a session together may take of the model.
@@ -638,6 +646,9 @@ pub struct Confined {
     pub seccomp: bool,
     /// The AppArmor profile that it is under.
     pub apparmor: Option<String>,
+    /// Whether its shim holds it to the limit of its disk.
+    #[serde(default)]
+    pub counts_disk: bool,
 }
 
 /// Something that happened in the sandbox.

@@ -332,7 +332,7 @@ impl Launcher for Direct {
 
     fn lacks(&self) -> Vec<String> {
         [
-            "limits of memory, processor, tasks and disk are not enforced",
+            "limits of memory, processor and tasks are not enforced",
             "all sandboxes have the uid of the daemon",
             "sandboxes can not be frozen",
             "what sandboxes print is in files, not in the journal",

@@ -301,9 +301,8 @@ impl Launcher for Remote {
         Box::pin(async move { Ok(Cgroup::of(sandbox).map(|cgroup| cgroup.figures())) })
     }
 
-    /// The disk is counted, but not limited yet.
     fn lacks(&self) -> Vec<String> {
-        vec!["the disk limit of a sandbox is not enforced".to_owned()]
+        Vec::new()
     }
 }
 

@@ -110,6 +110,9 @@ impl Noted {
                 if end.timed_out {
                     data["timedOut"] = true.into();
                 }
+                if let Some(limit) = end.limit {
+                    data["limit"] = serde_json::json!(limit);
+                }
             }
             Err(error) => data["error"] = error.to_string().into(),
         }

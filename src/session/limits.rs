@@ -119,9 +119,20 @@ pub fn of_turns(context: &Context, session: &SessionRow) -> RunLimits {
         open_files: limits.open_files.filter(|count| count < bounds::OPEN_FILES.end()),
         file_bytes: limits.file_size.map(|size| size.0),
         output_rate: limits.output_rate.map(|rate| rate.0),
+        disk_bytes: limits.disk.map(|size| size.0),
+        disk_files: limits.disk.map(files_of),
         budget: Budget { tokens: limits.tokens, cost: limits.cost.map(|cost| cost.0), prices, before: None },
     }
 }
+
+/// Files and folders on so much disk: twice as many as a file system usually has room for (ext4 makes one for
+/// each 16 KiB), and enough for the packages of a program on a small one.
+fn files_of(disk: crate::wire::quantity::ByteCount) -> u64 {
+    (disk.0 / FILE_BYTES).max(FILES_LEAST)
+}
+
+const FILE_BYTES: u64 = 8 << 10;
+const FILES_LEAST: u64 = 16_384;
 
 /// Refuses what a session can not have. `within` is put before the names of fields.
 pub fn check(context: &Context, within: &str, limits: &Limits) -> Result<(), SessionError> {

@@ -201,8 +201,13 @@ fn apparmor(confined: Option<&Confined>) -> Wall {
 }
 
 fn limits(facts: &Facts) -> Wall {
+    const NAME: &str = "limits";
     let Limits { memory, cpu, tasks, disk, .. } = facts.limits;
-    ok("limits", format!("memory {memory}, processors {cpu}, {tasks} processes, disk {disk}"))
+    let kernel = format!("memory {memory}, processors {cpu}, {tasks} processes");
+    if facts.confined.as_ref().is_some_and(|confined| !confined.counts_disk) {
+        return wall(NAME, WallState::Weak, format!("{kernel}, but its shim is older and does not count what is on the disk"));
+    }
+    ok(NAME, format!("{kernel}, disk {disk} (accounted, hard stop)"))
 }
 
 fn reach(allow: &List, scripts: &[(&str, List)]) -> Wall {
@@ -269,7 +274,15 @@ mod tests {
     }
 
     const fn confined() -> Confined {
-        Confined { without: None, uid: 65_537, capabilities: 0, no_new_privileges: true, seccomp: true, apparmor: None }
+        Confined {
+            without: None,
+            uid: 65_537,
+            capabilities: 0,
+            no_new_privileges: true,
+            seccomp: true,
+            apparmor: None,
+            counts_disk: true,
+        }
     }
 
     fn list(entry: &str) -> List {
@@ -305,6 +318,7 @@ mod tests {
             (of(Confined { capabilities: 0x20, ..confined() }), "user", WallState::Weak, "0x20"),
             (of(Confined { no_new_privileges: false, ..confined() }), "user", WallState::Weak, "gain rights"),
             (of(Confined { seccomp: false, ..confined() }), "system-calls", WallState::Weak, "shim may make all"),
+            (of(Confined { counts_disk: false, ..confined() }), "limits", WallState::Weak, "does not count what is on the disk"),
             (Facts { lacks: vec!["the disk is open".to_owned()], ..facts() }, "host", WallState::Weak, "the disk is open"),
             (Facts { allow: list("*"), ..facts() }, "egress", WallState::Weak, "every name"),
             (Facts { scripts: vec![(INSTALL, list("*"))], ..facts() }, "egress", WallState::Weak, "for install.sh"),

@@ -28,6 +28,7 @@ fn parse(without: Option<Vec<Weakness>>, status: &str, label: Option<&str>) -> O
         no_new_privileges: value("NoNewPrivs")? == "1",
         seccomp: value("Seccomp")? == "2",
         apparmor: profile.map(ToOwned::to_owned),
+        counts_disk: true,
     })
 }
 
@@ -42,8 +43,15 @@ mod tests {
     #[test]
     fn what_the_kernel_says_is_read() {
         let parse = |status: &str, label: Option<&str>| parse(None, status, label);
-        let whole =
-            Confined { without: None, uid: 65_537, capabilities: 0x20, no_new_privileges: true, seccomp: true, apparmor: None };
+        let whole = Confined {
+            without: None,
+            uid: 65_537,
+            capabilities: 0x20,
+            no_new_privileges: true,
+            seccomp: true,
+            apparmor: None,
+            counts_disk: true,
+        };
         assert_eq!(parse(STATUS, None), Some(whole.clone()));
         assert_eq!(parse(STATUS, Some("unconfined\n")), Some(whole.clone()));
         let profile = Confined { apparmor: Some("ash-shim".to_owned()), ..whole.clone() };

@@ -7,7 +7,7 @@
 //! Init is not trusted: an answer to nothing is ignored, and a message that can not be read ends
 //! the conversation.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
@@ -62,6 +62,17 @@ pub struct Inner {
     requests: mpsc::Sender<Request>,
 }
 
+/// What a program has to do with the runtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Standing {
+    /// It ends with it.
+    Beside,
+    /// Nothing.
+    Apart,
+    /// Nothing, and it writes nothing: it only packs.
+    Packing,
+}
+
 #[derive(Debug)]
 enum Request {
     Spawn {
@@ -69,7 +80,7 @@ enum Request {
         env: Vec<(String, String)>,
         cwd: &'static str,
         stdio: [OwnedFd; 3],
-        is_apart: bool,
+        standing: Standing,
         reply: Reply<Child>,
     },
     Listen {
@@ -81,7 +92,8 @@ enum Request {
         signal: i32,
     },
     KillAll {
-        spare: bool,
+        /// Those that have this or a higher standing are spared.
+        spare: Option<Standing>,
     },
 }
 
@@ -109,7 +121,7 @@ impl Inner {
                 ready: Some(ready),
                 asked: HashMap::new(),
                 running: HashMap::new(),
-                apart: HashSet::new(),
+                apart: HashMap::new(),
             };
             if let Err(error) = talk.run(queue).await {
                 tracing::warn!(%error, "conversation with init broke, ending the sandbox");
@@ -131,7 +143,7 @@ impl Inner {
         cwd: &'static str,
         stdio: [OwnedFd; 3],
     ) -> Result<Child, InnerError> {
-        self.ask(|reply| Request::Spawn { argv, env, cwd, stdio, is_apart: false, reply }).await
+        self.ask(|reply| Request::Spawn { argv, env, cwd, stdio, standing: Standing::Beside, reply }).await
     }
 
     /// Starts a program that has nothing to do with the runtime, and does not end with it.
@@ -142,7 +154,13 @@ impl Inner {
         cwd: &'static str,
         stdio: [OwnedFd; 3],
     ) -> Result<Child, InnerError> {
-        self.ask(|reply| Request::Spawn { argv, env, cwd, stdio, is_apart: true, reply }).await
+        self.ask(|reply| Request::Spawn { argv, env, cwd, stdio, standing: Standing::Apart, reply }).await
+    }
+
+    /// Starts a program of Ash that packs what is there. It is spared where others have written too much.
+    pub async fn spawn_packing(&self, argv: Vec<String>, stdio: [OwnedFd; 3]) -> Result<Child, InnerError> {
+        let standing = Standing::Packing;
+        self.ask(|reply| Request::Spawn { argv, env: Vec::new(), cwd: "/", stdio, standing, reply }).await
     }
 
     /// Opens a listener on the inner loopback.
@@ -159,13 +177,19 @@ impl Inner {
     /// Kills everything inside but init.
     pub async fn kill_all(&self) {
         // As above.
-        let _gone = self.requests.send(Request::KillAll { spare: false }).await;
+        let _gone = self.requests.send(Request::KillAll { spare: None }).await;
     }
 
     /// Kills everything inside but init and what was started apart.
     pub async fn kill_left_overs(&self) {
         // As above.
-        let _gone = self.requests.send(Request::KillAll { spare: true }).await;
+        let _gone = self.requests.send(Request::KillAll { spare: Some(Standing::Apart) }).await;
+    }
+
+    /// Kills everything inside but init and what packs.
+    pub async fn kill_all_but_packing(&self) {
+        // As above.
+        let _gone = self.requests.send(Request::KillAll { spare: Some(Standing::Packing) }).await;
     }
 
     async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, InnerError> {
@@ -188,8 +212,8 @@ struct Talk {
     ready: Option<oneshot::Sender<()>>,
     asked: HashMap<Handle, Asked>,
     running: HashMap<Handle, oneshot::Sender<Exit>>,
-    /// Programs that were started apart, and have not ended.
-    apart: HashSet<Handle>,
+    /// Programs that were started apart or to pack, and have not ended.
+    apart: HashMap<Handle, Standing>,
 }
 
 impl Talk {
@@ -234,9 +258,9 @@ impl Talk {
         self.next += 1;
         let handle = self.next;
         let (message, descriptors, asked) = match request {
-            Request::Spawn { argv, env, cwd, stdio, is_apart, reply } => {
-                if is_apart {
-                    self.apart.insert(handle);
+            Request::Spawn { argv, env, cwd, stdio, standing, reply } => {
+                if standing > Standing::Beside {
+                    self.apart.insert(handle, standing);
                 }
                 let message = ToInit::Spawn { handle, argv, env, cwd: cwd.to_owned() };
                 (message, Vec::from(stdio), Some(Asked::Spawn(reply)))
@@ -244,7 +268,8 @@ impl Talk {
             Request::Listen { port, reply } => (ToInit::Listen { handle, port }, Vec::new(), Some(Asked::Listen(reply))),
             Request::Signal { handle, signal } => (ToInit::Signal { handle, signal, group: true }, Vec::new(), None),
             Request::KillAll { spare } => {
-                let spare = if spare { self.apart.iter().copied().collect() } else { Vec::new() };
+                let is_spared = |standing: &Standing| spare.is_some_and(|least| *standing >= least);
+                let spare = self.apart.iter().filter(|(_, standing)| is_spared(standing)).map(|(handle, _)| *handle).collect();
                 (ToInit::KillAll { spare }, Vec::new(), None)
             }
         };

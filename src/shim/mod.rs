@@ -32,6 +32,7 @@ mod bill;
 mod bwrap;
 mod confined;
 mod connection;
+mod disk;
 mod driver;
 mod egress;
 mod env;

@@ -73,7 +73,7 @@ pub fn start(inner: Inner, argv: Vec<String>) -> mpsc::Receiver<FromPack> {
 
 async fn pack(inner: &Inner, argv: Vec<String>, to: &mpsc::Sender<FromPack>) -> Result<(), PackError> {
     let (mut stdout, stderr, stdio) = pipes().map_err(PackError::Pipes)?;
-    let mut child = inner.spawn_apart(argv, Vec::new(), "/", stdio).await?;
+    let mut child = inner.spawn_packing(argv, stdio).await?;
     let said = tokio::spawn(log::lines(stderr, "pack"));
     let read = tokio::select! {
         read = read(&mut stdout, to) => read,

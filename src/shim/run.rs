@@ -119,7 +119,7 @@ pub async fn run(
     let (code, signal) = exit.map_or((None, None), |exit| (exit.code, exit.signal));
     // One that ended by itself just before it was killed was in time.
     let timed_out = is_late && signal == Some(nix::libc::SIGKILL);
-    Ok(RunEnd { code, signal, timed_out, cut: cut.load(Ordering::Relaxed) })
+    Ok(RunEnd { code, signal, timed_out, cut: cut.load(Ordering::Relaxed), limit: None })
 }
 
 /// Sends what comes, to its end or as long as somebody wants it.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::limits::Reached;
+
 /// The content type of a body that is one line of JSON, an [`ExecBody`], and after it the bytes of the
 /// command's standard input.
 pub const EXEC_TYPE: &str = "application/x-ash-exec";
@@ -43,6 +45,9 @@ pub struct ExecEnd {
     /// Whether it was killed since its time was over.
     #[serde(default)]
     pub timed_out: bool,
+    /// The limit of the session for which it was killed: `disk`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Reached>,
 }
 
 /// Answer of `POST /api/sessions/{id}/exec` without `stream`.

@@ -240,13 +240,15 @@ pub enum Reached {
     Lifetime,
     /// The tokens or the money of the session.
     Budget,
+    /// What is on the disk, or how many files.
+    Disk,
     /// One that this version does not know.
     #[serde(other)]
     Unknown,
 }
 
 impl Reached {
-    const ALL: [Self; 4] = [Self::OutOfMemory, Self::TurnTime, Self::Lifetime, Self::Budget];
+    const ALL: [Self; 5] = [Self::OutOfMemory, Self::TurnTime, Self::Lifetime, Self::Budget, Self::Disk];
 
     /// With what the cause of a turn begins that it ended.
     pub const fn prefix(self) -> &'static str {
@@ -255,6 +257,7 @@ impl Reached {
             Self::TurnTime => "turn_time",
             Self::Lifetime => "lifetime",
             Self::Budget => "budget",
+            Self::Disk => "disk",
             Self::Unknown => "unknown",
         }
     }
@@ -410,6 +413,7 @@ mod tests {
             ("out of memory: the host had none left for the sandbox", Some(Reached::OutOfMemory)),
             ("out of memory", None),
             ("the disk: is full", None),
+            ("disk: there is too much", Some(Reached::Disk)),
             ("interrupted", None),
         ] {
             assert_eq!(Reached::of_cause(cause), limit, "{cause}");

@@ -52,6 +52,8 @@ pub(super) async fn run(args: Exec, context: &mut Context) -> Result<(), CliErro
         context.output.json(&serde_json::to_value(result).unwrap_or_default())?;
     } else if end.timed_out {
         context.output.say(format_args!("The command was killed after {} s", args.timeout));
+    } else if end.limit.is_some() {
+        context.output.say("The command was killed: the session has more on its disk than it may; \"ashctl session limits\" says how much that is");
     }
     if code == 0 { Ok(()) } else { Err(CliError::Command(code)) }
 }
@@ -104,7 +106,7 @@ mod tests {
     #[test]
     fn ends_have_the_codes_that_shells_give_them() {
         let end = |exit_code, signal: Option<&str>, timed_out| {
-            code(&ExecEnd { exit_code, signal: signal.map(str::to_owned), timed_out })
+            code(&ExecEnd { exit_code, signal: signal.map(str::to_owned), timed_out, limit: None })
         };
         assert_eq!((end(0, None, false), end(3, None, false)), (0, 3));
         assert_eq!((end(1, Some("SIGSEGV"), false), end(1, Some("SIGKILL"), true)), (139, 124));

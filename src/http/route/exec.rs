@@ -150,7 +150,8 @@ fn keep(kept: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 fn shown(end: RunEnd) -> ExecEnd {
-    ExecEnd { exit_code: end.code.unwrap_or(1), signal: end.signal.map(signal_name), timed_out: end.timed_out }
+    let RunEnd { code, signal, timed_out, limit, .. } = end;
+    ExecEnd { exit_code: code.unwrap_or(1), signal: signal.map(signal_name), timed_out, limit }
 }
 
 struct Streamed {

@@ -103,14 +103,5 @@ impl Driver {
 pub(super) const EXPIRED: &str = "the sandbox has lived as long as it may";
 
 /// The fields that systemd holds a unit to.
-const OF_UNIT: [&str; 9] = [
-    "memoryMb",
-    "memoryHighMb",
-    "swapMb",
-    "cpuPercent",
-    "maxProcesses",
-    "diskMb",
-    "ioWeight",
-    "ioReadMbPerSecond",
-    "ioWriteMbPerSecond",
-];
+const OF_UNIT: [&str; 8] =
+    ["memoryMb", "memoryHighMb", "swapMb", "cpuPercent", "maxProcesses", "ioWeight", "ioReadMbPerSecond", "ioWriteMbPerSecond"];

@@ -13,6 +13,7 @@ use crate::report::chain;
 use crate::session::SessionError;
 use crate::session::driver::Visit;
 use crate::wire::Timestamp;
+use crate::wire::limits::Reached;
 
 /// Bytes of the records of one list, whose paths may be long.
 const LIST_BYTES_MAX: usize = 64 << 20;
@@ -75,6 +76,7 @@ impl Tool {
         let said = said.trim().trim_start_matches("ash-init: ");
         Err((self.failed)(match said {
             _ if end.timed_out => "it took too long".to_owned(),
+            _ if end.limit == Some(Reached::Disk) => "the session has more on its disk than it may (diskMb)".to_owned(),
             "" => format!("it ended with {end:?}"),
             said => said.to_owned(),
         }))

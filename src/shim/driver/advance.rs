@@ -56,6 +56,10 @@ impl Driver {
             None if self.warm => None,
             None => return,
         };
+        if options.is_some() && self.disk.is_over() {
+            // What comes of a look that begins now lets it begin, or refuses it.
+            return self.disk.want(Instant::now());
+        }
         match (&self.room, &self.plan) {
             (RoomState::Closed, Some(plan)) => return self.open_room(plan.clone(), Vec::new()),
             (RoomState::Closed, None) => return self.fail_turn("the sandbox was not opened"),
@@ -273,12 +277,14 @@ impl Driver {
         if let Err(error) = &result {
             tracing::warn!(error, "workspace was not unpacked");
         }
+        self.disk.forget();
         self.reply(connection, op, result);
     }
 
     pub(super) async fn deadline(&mut self) {
         self.time_out().await;
         self.end_slow_turns().await;
+        self.look_at_disk();
         let egress = self.egress_told.due(Instant::now());
         self.record_egress(egress);
         if self.spool_retry_at.take_if(|at| *at <= Instant::now()).is_some() {

@@ -50,6 +50,7 @@ impl Driver {
             self.gateway.budget(&limits.budget);
             self.output.set(limits.output_rate.unwrap_or(u64::MAX), u64::MAX, Instant::now());
         }
+        self.apply_disk_limit();
     }
 
     /// When the next turn has taken as long as it may.

@@ -16,7 +16,9 @@
 //! connection of the daemon, and is answered in time while there is none.
 
 mod advance;
+
 mod export;
+mod full;
 mod limits;
 mod permission;
 mod run;
@@ -41,6 +43,7 @@ use super::args::Args;
 use super::bill::Bills;
 use super::confined;
 use super::connection::{self, Archive, ConnectionId, FromDaemon};
+use super::disk;
 use super::egress::{self, Egress, Meter};
 use super::gateway::Gateway;
 use super::inner::Inner;
@@ -87,6 +90,8 @@ pub enum Input {
     Unpacked(Result<(), UnpackError>),
     /// All parts of an export were sent, or not.
     Exported(ConnectionId, Op, Result<(), PackError>),
+    /// What is on the disk was measured.
+    Measured(disk::Found),
     /// A program has ended, and its output was sent; or it was not started.
     Ran(ConnectionId, Op, Result<RunEnd, RunError>),
 }
@@ -130,6 +135,7 @@ pub struct Driver {
     reached: Vec<(TurnId, String)>,
     /// Those of the process that runs, or is being started.
     process_limits: ProcessLimits,
+    disk: disk::Watch,
     /// When the shim started.
     since: Instant,
     /// Whether the runtime is to be started without a turn.
@@ -238,6 +244,7 @@ impl Driver {
             bills,
             reached: Vec::new(),
             process_limits: ProcessLimits::default(),
+            disk: disk::Watch::new(),
             since: Instant::now(),
             warm: false,
             kill_at: None,
@@ -283,7 +290,7 @@ impl Driver {
             self.spool_retry_at.get_or_insert_with(|| Instant::now() + SPOOL_RETRY);
         }
         let (asked, told, slow) = (self.asked.next(), self.egress_told.next(), self.turn_deadline());
-        let deadlines = [self.kill_at, self.stop_at, asked, self.spool_retry_at, told, slow];
+        let deadlines = [self.kill_at, self.stop_at, asked, self.spool_retry_at, told, slow, self.disk_deadline()];
         let deadline = deadlines.into_iter().flatten().min();
         let out = self.link.as_ref().filter(|link| link.has_work(&self.spool)).map(|link| link.out.clone());
         let takes_chunk = self.link.as_ref().is_some_and(Link::takes_chunk);
@@ -312,6 +319,7 @@ impl Driver {
             Input::Repaired => self.process = ProcessState::None,
             Input::Unpacked(result) => self.unpacked(result),
             Input::Exported(id, op, result) => self.exported(id, op, result),
+            Input::Measured(found) => self.measured(found).await,
             Input::Ran(id, op, result) => self.ran(id, op, result),
         }
     }

@@ -15,6 +15,7 @@ use crate::shim::bwrap::INIT_INSIDE;
 use crate::shim::connection::ConnectionId;
 use crate::shim::env::environment;
 use crate::shim::run::{self, Outgoing, RunError};
+use crate::wire::limits::Reached;
 
 /// The shell of commands: the one that every system has.
 const SHELL: &str = "/bin/sh";
@@ -34,6 +35,8 @@ pub struct Program {
     input: Option<mpsc::Sender<Vec<u8>>>,
     /// Dropped, it ends the program.
     wanted: Option<oneshot::Sender<()>>,
+    /// The limit for which it is being ended.
+    reached: Option<Reached>,
 }
 
 impl Program {
@@ -41,6 +44,11 @@ impl Program {
     fn stop(&mut self) {
         self.credit.close();
         self.wanted = None;
+    }
+
+    /// Says why it is being ended.
+    pub(super) const fn reach_disk(&mut self) {
+        self.reached = Some(Reached::Disk);
     }
 }
 
@@ -69,7 +77,9 @@ impl Driver {
         let (input, parts) = mpsc::channel(INPUT_CREDIT as usize + 1);
         let (wanted, unwanted) = oneshot::channel();
         let input = run.input.then_some(input);
-        self.programs.push(Program { connection, op, is_command, starts, credit: credit.clone(), input, wanted: Some(wanted) });
+        let program_of_it =
+            Program { connection, op, is_command, starts, credit: credit.clone(), input, wanted: Some(wanted), reached: None };
+        self.programs.push(program_of_it);
         let outgoing = Outgoing { op, out, credit };
         self.later(async move { Input::Ran(connection, op, run::run(inner, program, parts, outgoing, unwanted).await) });
     }
@@ -110,12 +120,16 @@ impl Driver {
 
     /// A program has ended, and what it had to say was sent.
     pub(super) fn ran(&mut self, connection: ConnectionId, op: Op, result: Result<RunEnd, RunError>) {
-        let at = self.programs.iter().position(|program| (program.connection, program.op) == (connection, op));
-        let program = at.map(|at| self.programs.remove(at));
+        let place = self.programs.iter().position(|program| (program.connection, program.op) == (connection, op));
+        let program = place.map(|place| self.programs.swap_remove(place));
+        let reached = program.as_ref().and_then(|program| program.reached);
         match result {
-            Ok(end) => {
+            Ok(mut end) => {
+                // One that ended by itself just before was not ended for it.
+                end.limit = reached.filter(|_| end.signal == Some(nix::libc::SIGKILL));
                 // One that was broken off is run again by the next who connects.
-                self.started |= program.is_some_and(|program| program.starts && program.wanted.is_some());
+                let is_over = |program: Program| program.starts && (program.wanted.is_some() || program.reached.is_some());
+                self.started |= program.is_some_and(is_over);
                 if let Some(link) = self.link.as_mut().filter(|link| link.id == connection) {
                     link.answer(&FromShim::Ended { op, end });
                 }

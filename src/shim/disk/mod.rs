@@ -1,0 +1,300 @@
+//! The bound of the disk: what workspace and HOME take is measured, and what runs inside is ended where
+//! it is more than the session may have.
+//!
+//! ```text
+//!                 limit                 more than the limit
+//!   no watch ──────────────▶ within ────────────────────────▶ over, how much is not known
+//!                              ▲                                        │ measured behind the end
+//!                              │  no more than the limit                ▼   of what ran
+//!                              └──────────────────────────── over, with the least that was measured
+//!                                                                       │ more than that
+//!                                                                       └─▶ over, how much is not known
+//! ```
+//!
+//! While it is over, turns are refused, and other programs may run as long as they do not take still
+//! more: so somebody can make room.
+//!
+//! Looking through all files is work, of which there is to be little. So the file system is asked first, which
+//! knows at once how much all its users together have taken since. Only if that may be too much, and
+//! from time to time since others may have freed what this one took, the files are looked through, by a
+//! thread of its own ([`Measurer`]) that was there before anything ran inside, and never longer than a
+//! part of the time. What can hide from it: a deleted file that no descriptor, but a mapping or a message on its way
+//! holds, and what is moved all the time. A quota of the file system counts these, too.
+
+mod held;
+mod walk;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc as threads;
+use std::time::Duration;
+
+use nix::sys::statvfs::statvfs;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+pub use self::walk::Taken;
+use super::driver::Input;
+use crate::wire::limits::Reached;
+
+/// How often the file system is asked while something is at work inside.
+const TICK: Duration = Duration::from_millis(100);
+/// How often it is asked while nothing seems to be.
+const IDLE_TICK: Duration = Duration::from_secs(1);
+/// How long after a look the files are looked through at most, while something is at work.
+const PATROL: Duration = Duration::from_secs(10);
+/// The same while nothing seems to be.
+const IDLE_PATROL: Duration = Duration::from_secs(60);
+/// Looks that seem needed take no more than this part of the time, and the others of the second.
+const SHARE: u32 = 5;
+const PATROL_SHARE: u32 = 50;
+/// What programs may take while it is too much already: a shell writes its history, a deletion an index.
+const SLACK: Taken = Taken { bytes: 4 << 20, files: 200 };
+/// Folders of the sandbox's that can be written inside.
+const FOLDERS: [&str; 2] = ["home", "workspace"];
+
+/// What all users of a file system have taken of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Filled {
+    bytes: u64,
+    /// `None` where it does not count them.
+    files: Option<u64>,
+}
+
+impl Filled {
+    /// Asks the file system of a folder.
+    pub fn of(folder: &Path) -> Option<Self> {
+        let told = statvfs(folder).ok()?;
+        let bytes = told.blocks().saturating_sub(told.blocks_free()).saturating_mul(told.fragment_size());
+        let files = (told.files() > 0).then(|| told.files().saturating_sub(told.files_free()));
+        Some(Self { bytes, files })
+    }
+
+    /// The most that one of them took since then, if none freed anything. `None` if that is not counted.
+    fn since(self, then: Self) -> Option<Taken> {
+        let files = self.files?.saturating_sub(then.files?);
+        Some(Taken { bytes: self.bytes.saturating_sub(then.bytes), files })
+    }
+}
+
+/// What a look found.
+#[derive(Debug, Clone, Copy)]
+pub struct Found {
+    /// What is taken, or a part of it that is too much already.
+    pub taken: Taken,
+    /// What the file system said before it.
+    filled: Option<Filled>,
+    began: Instant,
+    ended: Instant,
+}
+
+/// What follows from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing.
+    Fine,
+    /// What runs inside is to be ended.
+    TooMuch,
+    /// It is over already, and did not become more. With `true`, turns that wait are to be refused.
+    StillOver(bool),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Within,
+    /// Over; the least that was measured since, if it was.
+    Over(Option<Taken>),
+}
+
+/// Decides when to look, and what follows.
+#[derive(Debug)]
+pub struct Watch {
+    measurer: Option<Measurer>,
+    limit: Option<Taken>,
+    state: State,
+    last: Option<Found>,
+    asked_at: Option<Instant>,
+    is_looking: bool,
+    /// Since when somebody waits for a look.
+    wanted: Option<Instant>,
+}
+
+impl Watch {
+    /// Watches nothing yet.
+    pub const fn new() -> Self {
+        let state = State::Within;
+        Self { measurer: None, limit: None, state, last: None, asked_at: None, is_looking: false, wanted: None }
+    }
+
+    /// Sets the limit, which counts at once.
+    pub fn limit(&mut self, limit: Option<Taken>, state: &Path, to: &mpsc::Sender<Input>) {
+        if limit.is_some() && self.measurer.is_none() {
+            match Measurer::start(state.to_owned(), to.clone()) {
+                Ok(measurer) => self.measurer = Some(measurer),
+                Err(error) => tracing::error!(%error, "what is on the disk can not be measured"),
+            }
+        }
+        if self.limit != limit {
+            self.limit = limit;
+            self.asked_at = None;
+            match (limit, self.last) {
+                (None, _) => self.state = State::Within,
+                (Some(limit), Some(last)) if !last.taken.is_beyond(limit) => self.state = State::Within,
+                // The next look tells.
+                _ => self.last = None,
+            }
+        }
+    }
+
+    /// Forgets what was measured, since all of it is replaced.
+    pub const fn forget(&mut self) {
+        (self.state, self.last, self.asked_at) = (State::Within, None, None);
+    }
+
+    /// Whether more was taken than may be, when it was measured last.
+    pub const fn is_over(&self) -> bool {
+        matches!(self.state, State::Over(_))
+    }
+
+    /// When to [`tick`](Self::tick).
+    pub fn next(&self, is_busy: bool) -> Option<Instant> {
+        if self.is_looking || self.limit.is_none() || self.measurer.is_none() {
+            return None;
+        }
+        let every = if is_busy { TICK } else { IDLE_TICK };
+        Some(self.asked_at.map_or_else(Instant::now, |at| at + every))
+    }
+
+    /// Asks the file system, and has the files looked through if need be.
+    pub fn tick(&mut self, now: Instant, is_busy: bool, filled: Option<Filled>) {
+        self.asked_at = Some(now);
+        if !self.is_looking && self.is_due(now, is_busy, filled) {
+            self.look();
+        }
+    }
+
+    /// Has the files looked through for a turn that waits.
+    pub fn want(&mut self, now: Instant) {
+        self.wanted.get_or_insert(now);
+        if !self.is_looking {
+            self.look();
+        }
+    }
+
+    fn is_due(&self, now: Instant, is_busy: bool, filled: Option<Filled>) -> bool {
+        let (Some(most), Some(last)) = (self.most(), self.last) else { return self.limit.is_some() };
+        let cost = last.ended.duration_since(last.began);
+        let age = now.duration_since(last.ended);
+        let more = filled.and_then(|filled| filled.since(last.filled?));
+        let may_be_over = more.is_some_and(|more| last.taken.and(more).is_beyond(most));
+        let patrol = match more {
+            // The file system does not tell.
+            None => IDLE_TICK,
+            Some(_) if is_busy => PATROL,
+            Some(_) => IDLE_PATROL,
+        };
+        (may_be_over && age >= cost * SHARE) || age >= patrol.max(cost * PATROL_SHARE)
+    }
+
+    /// More than this is too much. `None` where it has to be measured how much there is.
+    fn most(&self) -> Option<Taken> {
+        match self.state {
+            State::Within => self.limit,
+            State::Over(least) => least.map(|least| least.and(SLACK)),
+        }
+    }
+
+    fn look(&mut self) {
+        let most = self.most();
+        self.is_looking = self.measurer.as_ref().is_some_and(|measurer| measurer.look(most));
+    }
+
+    /// Takes what was found.
+    pub fn found(&mut self, found: Found) -> Verdict {
+        self.is_looking = false;
+        self.last = Some(found);
+        let is_wanted = self.wanted.is_some_and(|since| since <= found.began);
+        if is_wanted {
+            self.wanted = None;
+        }
+        let Some(limit) = self.limit else { return Verdict::Fine };
+        if !found.taken.is_beyond(limit) {
+            self.state = State::Within;
+            return Verdict::Fine;
+        }
+        let least = match self.state {
+            State::Within => None,
+            State::Over(None) => Some(found.taken),
+            State::Over(Some(least)) if found.taken.is_beyond(least.and(SLACK)) => None,
+            State::Over(Some(least)) => {
+                Some(Taken { bytes: least.bytes.min(found.taken.bytes), files: least.files.min(found.taken.files) })
+            }
+        };
+        self.state = State::Over(least);
+        if least.is_some() {
+            return Verdict::StillOver(is_wanted);
+        }
+        // How much it is counts from when nothing runs any more.
+        self.last = None;
+        self.asked_at = None;
+        Verdict::TooMuch
+    }
+
+    /// Why turns end, and programs.
+    pub fn cause(&self, taken: Taken) -> String {
+        let limit = self.limit.unwrap_or_default();
+        Reached::Disk.cause(if taken.bytes > limit.bytes {
+            format!("workspace and HOME take more than the {} MiB that the session may have", limit.bytes >> 20)
+        } else {
+            format!("workspace and HOME have more than the {} files that the session may have", limit.files)
+        })
+    }
+}
+
+/// The thread that looks. It is there before anything runs inside, which could use up all tasks.
+#[derive(Debug)]
+struct Measurer {
+    asks: threads::Sender<Option<Taken>>,
+}
+
+impl Measurer {
+    fn start(state: PathBuf, to: mpsc::Sender<Input>) -> io::Result<Self> {
+        let (asks, asked) = threads::channel();
+        std::thread::Builder::new().name("disk".to_owned()).spawn(move || {
+            while let Ok(most) = asked.recv() {
+                // Without a driver there is nobody to tell.
+                if to.blocking_send(Input::Measured(look(&state, most))).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { asks })
+    }
+
+    /// Looks, to the end or until it is too much.
+    fn look(&self, most: Option<Taken>) -> bool {
+        self.asks.send(most).is_ok()
+    }
+}
+
+/// Looks through the folders of a sandbox.
+fn look(state: &Path, most: Option<Taken>) -> Found {
+    let began = Instant::now();
+    // Before, so that what is taken meanwhile counts as taken since.
+    let filled = Filled::of(state);
+    let mut taken = Taken::default();
+    for name in FOLDERS {
+        if let Err(error) = walk::add(state, name, most, &mut taken) {
+            tracing::warn!(folder = name, %error, "what is on the disk can not be measured, ignoring");
+        }
+    }
+    if !most.is_some_and(|most| taken.is_beyond(most))
+        && let Ok(stat) = nix::sys::stat::stat(state)
+    {
+        taken.bytes = taken.bytes.saturating_add(held::bytes(stat.st_dev));
+    }
+    Found { taken, filled, began, ended: Instant::now() }
+}

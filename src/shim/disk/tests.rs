@@ -1,0 +1,192 @@
+use std::fs::{self, File, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+use super::*;
+
+const MIB: u64 = 1 << 20;
+
+fn taken(folder: &Path, most: Option<Taken>) -> Taken {
+    let mut taken = Taken::default();
+    walk::add(
+        folder.parent().expect("a parent"),
+        folder.file_name().and_then(|name| name.to_str()).expect("text"),
+        most,
+        &mut taken,
+    )
+    .expect("looked at");
+    taken
+}
+
+fn folder() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let root = dir.path().join("root");
+    fs::create_dir(&root).expect("made");
+    (dir, root)
+}
+
+fn blocks(path: &Path) -> u64 {
+    fs::symlink_metadata(path).expect("there").blocks() * 512
+}
+
+fn fill(path: &Path, bytes: u64) {
+    let mut file = File::create(path).expect("created");
+    file.write_all(&vec![7; usize::try_from(bytes).expect("fits")]).expect("written");
+    file.sync_all().expect("synced");
+}
+
+#[test]
+fn blocks_count_and_not_sizes_and_a_file_with_several_names_once() {
+    let (_dir, root) = folder();
+    fill(&root.join("real"), MIB);
+    File::create(root.join("sparse")).and_then(|file| file.set_len(1 << 40)).expect("a file with holes");
+    fs::create_dir(root.join("below")).expect("made");
+    for name in ["again", "below/and again"] {
+        fs::hard_link(root.join("real"), root.join(name)).expect("linked");
+    }
+    fs::create_dir(root.join("elsewhere")).expect("made");
+    symlink("/", root.join("elsewhere/link")).expect("linked");
+    let all = taken(&root, None);
+    assert_eq!(all.files, 8, "root, three names, what has holes, two folders, the link");
+    let wanted = blocks(&root.join("real"))
+        + [&root, &root.join("below"), &root.join("elsewhere")].map(|path| blocks(path)).iter().sum::<u64>();
+    let more = all.bytes - wanted;
+    assert!(wanted >= MIB && more < 64 << 10, "{all:?}, {wanted} without the small ones");
+}
+
+#[test]
+fn what_is_closed_deep_or_unusual_is_counted_and_stays_as_it_is() {
+    let (_dir, root) = folder();
+    let closed = root.join("closed");
+    fs::create_dir(&closed).expect("made");
+    fill(&closed.join("big"), MIB);
+    fs::set_permissions(&closed, Permissions::from_mode(0o000)).expect("closed");
+    // Deeper than any path that the kernel takes.
+    let mut at = nix::fcntl::open(&root, nix::fcntl::OFlag::O_DIRECTORY, nix::sys::stat::Mode::empty()).expect("opened");
+    for _ in 0..3000 {
+        nix::sys::stat::mkdirat(&at, "deep", nix::sys::stat::Mode::S_IRWXU).expect("made");
+        at = nix::fcntl::openat(&at, "deep", nix::fcntl::OFlag::O_DIRECTORY, nix::sys::stat::Mode::empty()).expect("entered");
+    }
+    nix::unistd::mkfifo(&root.join("pipe"), nix::sys::stat::Mode::S_IRWXU).expect("made");
+    fs::write(root.join(std::ffi::OsStr::new("new\nline")), "").expect("written");
+    let all = taken(&root, None);
+    assert_eq!(all.files, 1 + 2 + 3000 + 2);
+    assert!(all.bytes >= MIB, "{all:?}");
+    assert_eq!(fs::metadata(&closed).expect("there").mode() & 0o7777, 0);
+    drop(at);
+}
+
+#[test]
+fn a_look_ends_where_it_is_too_much() {
+    let (_dir, root) = folder();
+    for name in 0..3000 {
+        fs::create_dir(root.join(name.to_string())).expect("made");
+    }
+    let most = Taken { bytes: u64::MAX, files: 100 };
+    assert_eq!(taken(&root, Some(most)).files, 101);
+    assert_eq!(taken(&root, None).files, 3001);
+}
+
+#[test]
+fn a_file_without_a_name_counts_while_a_process_has_it_open() {
+    let (_dir, root) = folder();
+    let path = root.join("gone");
+    fill(&path, MIB);
+    let device = fs::metadata(&path).expect("there").dev();
+    let before = held::bytes(device);
+    let file = File::open(&path).expect("opened");
+    let mut child = std::process::Command::new("/bin/cat");
+    let mut child = child.stdin(file).stdout(std::process::Stdio::piped()).spawn().expect("started");
+    // It waits for somebody to read.
+    fs::remove_file(&path).expect("removed");
+    let held = held::bytes(device);
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    assert_eq!((held - before) / MIB, 1, "{before} {held}");
+    assert!(held::bytes(device) <= before);
+}
+
+fn at(files: u64, mib: u64) -> Taken {
+    Taken { bytes: mib * MIB, files }
+}
+
+/// A watch of 100 MiB and 1000 files, that does not look by itself.
+fn watch() -> Watch {
+    Watch { limit: Some(at(1000, 100)), ..Watch::new() }
+}
+
+fn found(taken: Taken, filled: Taken, began: Instant, took: Duration) -> Found {
+    let filled = Some(Filled { bytes: filled.bytes, files: Some(filled.files) });
+    Found { taken, filled, began, ended: began + took }
+}
+
+#[tokio::test]
+async fn files_are_looked_through_only_where_it_may_be_too_much_and_never_for_long() {
+    let now = Instant::now();
+    let filled = |files, mib| Some(Filled { bytes: mib * MIB, files: Some(files) });
+    let mut watch = watch();
+    assert!(watch.is_due(now, true, filled(50_000, 5000)), "the first look");
+    let took = Duration::from_millis(200);
+    assert_eq!(watch.found(found(at(10, 10), at(50_000, 5000), now, took)), Verdict::Fine);
+    let later = |millis| now + took + Duration::from_millis(millis);
+    assert!(!watch.is_due(later(2000), true, filled(50_000, 5000)));
+    assert!(!watch.is_due(later(2000), true, filled(50_900, 5090)), "even if all of it were ours, it would not be too much");
+    assert!(watch.is_due(later(2000), true, filled(50_000, 5091)));
+    assert!(watch.is_due(later(2000), true, filled(50_991, 5000)), "files count, too");
+    assert!(!watch.is_due(later(999), true, filled(60_000, 6000)), "a look that takes long comes seldom");
+    assert!(watch.is_due(later(10_000), true, filled(0, 0)), "others may have freed what we took");
+    assert!(!watch.is_due(later(10_000), false, filled(0, 0)));
+    assert!(watch.is_due(later(60_000), false, filled(0, 0)));
+    let unknown = Some(Filled { bytes: 5000 * MIB, files: None });
+    assert!(!watch.is_due(later(9_999), true, unknown) && watch.is_due(later(10_000), true, unknown));
+}
+
+#[tokio::test]
+async fn over_the_limit_others_may_run_as_long_as_they_take_no_more() {
+    let now = Instant::now();
+    let mut watch = watch();
+    let see = |watch: &mut Watch, taken| watch.found(found(taken, taken, now, Duration::ZERO));
+    assert_eq!(see(&mut watch, at(1000, 100)), Verdict::Fine, "all of it is no more than all of it");
+    assert_eq!(see(&mut watch, at(10, 101)), Verdict::TooMuch);
+    assert_eq!(watch.most(), None, "how much it is has to be known");
+    assert_eq!(see(&mut watch, at(10, 130)), Verdict::StillOver(false), "it is more than when it was found out");
+    assert_eq!(see(&mut watch, at(10, 133)), Verdict::StillOver(false), "within the slack");
+    assert_eq!(see(&mut watch, at(10, 120)), Verdict::StillOver(false));
+    assert_eq!(see(&mut watch, at(10, 125)), Verdict::TooMuch, "what was freed is not taken again");
+    assert_eq!(see(&mut watch, at(10, 125)), Verdict::StillOver(false));
+    assert_eq!(see(&mut watch, at(10, 99)), Verdict::Fine);
+    assert!(!watch.is_over());
+    assert_eq!(see(&mut watch, at(1001, 1)), Verdict::TooMuch);
+    assert!(watch.cause(at(1001, 1)).starts_with("disk: workspace and HOME have more than the 1000 files"));
+    assert!(watch.cause(at(1, 101)).starts_with("disk: workspace and HOME take more than the 100 MiB"));
+}
+
+#[tokio::test]
+async fn a_turn_is_refused_by_a_look_that_began_behind_it_alone() {
+    let now = Instant::now();
+    let mut watch = watch();
+    let see = |watch: &mut Watch, began| watch.found(found(at(1, 200), at(1, 200), began, Duration::ZERO));
+    see(&mut watch, now);
+    watch.want(now + Duration::from_secs(2));
+    assert_eq!(see(&mut watch, now + Duration::from_secs(1)), Verdict::StillOver(false));
+    assert_eq!(see(&mut watch, now + Duration::from_secs(3)), Verdict::StillOver(true));
+    assert_eq!(see(&mut watch, now + Duration::from_secs(4)), Verdict::StillOver(false), "nobody waits any more");
+}
+
+#[tokio::test]
+async fn a_limit_that_is_raised_counts_at_once_and_one_that_is_lowered_is_looked_at() {
+    let now = Instant::now();
+    let (to, _inbox) = mpsc::channel(1);
+    let mut watch = watch();
+    for _ in 0..2 {
+        watch.found(found(at(1, 200), at(1, 200), now, Duration::ZERO));
+    }
+    assert!(watch.is_over());
+    let (_dir, root) = folder();
+    watch.limit(Some(at(1000, 300)), &root, &to);
+    assert!(!watch.is_over());
+    watch.limit(Some(at(1000, 150)), &root, &to);
+    assert!(watch.is_due(now, false, None));
+    watch.limit(None, &root, &to);
+    assert_eq!((watch.is_over(), watch.next(true)), (false, None));
+}
