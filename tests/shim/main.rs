@@ -5,6 +5,7 @@ mod attack;
 mod bill;
 mod claude;
 mod confinement;
+mod disk;
 mod egress;
 mod mechanics;
 mod permissions;
