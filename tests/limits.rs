@@ -3,6 +3,8 @@
 
 mod support;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use support::http::{Event, result};
 use support::life::start;
@@ -151,6 +153,56 @@ fn tokens_that_are_spent_end_turns_by_name_until_there_are_more() {
     // By another shim.
     refused(&daemon);
     change(&daemon, &session, &json!({"maxTokens": 10_000_000}).clone());
+}
+
+#[test]
+fn what_is_called_after_the_last_turn_of_a_sandbox_is_spent_too() {
+    let Some((_model, daemon)) = start("") else { return };
+    daemon.deploy("test", &[("CLAUDE.md", PROMPT)]);
+    let session = daemon.create(&json!({"agent": "test", "limits": {"maxTokens": 100_000}}));
+    daemon.say(&session, "usage: 10 20");
+    let spent = |session: &str| daemon.get(&path(session)).json()["spent"].clone();
+    let tokens = |spent: &Value| spent["tokens"].as_u64().expect("a number");
+    let before = spent(&session);
+    let call = r#"bash -c 'exec 3<>/dev/tcp/127.0.0.1/4000
+b='"'"'{"model":"claude-opus-5-5","max_tokens":99,"messages":[{"role":"user","content":"usage: 90000 10000"}]}'"'"'
+printf "POST /v1/messages HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: %s\r\n\r\n%s" ${#b} "$b" >&3
+cat <&3'"#;
+    let call_model = || {
+        let called = daemon.send("POST", &format!("/api/sessions/{session}/exec"), &json!({"command": call})).json();
+        assert!(called["stdout"].as_str().is_some_and(|said| said.contains("usage set to 90000 in")), "{called}");
+    };
+    call_model();
+    assert_eq!(spent(&session), before, "no turn is over since");
+    assert_eq!(daemon.send("POST", &format!("/api/sessions/{session}/stop"), &json!({})).status, 200);
+    let after = spent(&session);
+    assert_eq!(tokens(&after), tokens(&before) + 100_000);
+    let told = lifecycle(&daemon, &session).into_iter().find(|data| data["action"] == "usage").expect("told");
+    assert_eq!(told["models"]["claude-opus-5-5"]["inputTokens"], 90_000);
+    let dollars = |value: &Value| value["costUsd"].as_f64().expect("known");
+    assert!(
+        (dollars(&after) - dollars(&before) - dollars(&told)).abs() < 1e-9 && dollars(&told) > 0.1,
+        "{before} {after} {told}"
+    );
+    let turns = daemon.get(&format!("/api/sessions/{session}/turns")).json();
+    assert_eq!(turns["turns"][0]["usage"]["costUsd"], after["costUsd"], "on the bill of its last turn");
+
+    let fork = daemon.send("POST", &format!("/api/sessions/{session}/fork"), &json!({})).json();
+    assert_eq!(tokens(&spent(fork["session"]["id"].as_str().expect("an id"))), 0);
+    assert_eq!(daemon.send("POST", &format!("/api/sessions/{session}/resume"), &json!({})).status, 200);
+    let (state, cause, limit) = end(&daemon.say(&session, "say: once more"));
+    assert_eq!((state.as_str(), &limit), ("failed", &json!("budget")), "{cause}");
+    assert_eq!(tokens(&spent(&session)), tokens(&after), "counted once");
+
+    // Where no snapshot takes its place, its shim tells.
+    change(&daemon, &session, &json!({"maxTokens": 1_000_000}));
+    call_model();
+    for shim in support::shims(&daemon) {
+        kill(Pid::from_raw(shim), Signal::SIGTERM).expect("asked to stop");
+    }
+    wait_for("it is told", || (tokens(&spent(&session)) >= tokens(&after) + 100_000).then_some(()));
+    daemon.say(&session, "say: by another shim");
+    assert!(tokens(&spent(&session)) < tokens(&after) + 200_000, "counted once");
 }
 
 #[test]

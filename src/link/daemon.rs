@@ -9,10 +9,10 @@
 
 mod run;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::UnixStream;
@@ -24,6 +24,7 @@ use super::shim::{
     BUNDLE_PROTOCOL, FromShim, LogLine, OLDEST_PROTOCOL, Op, PACK_CREDIT, PROTOCOL, RunEnd, ShimEvent, ShimState, ToShim,
 };
 use crate::wire::VERSION;
+use crate::wire::usage::ModelUsage;
 
 /// How long a shim may take from the connection to its `Hello`; on a busy host its unit may only
 /// just be starting.
@@ -134,6 +135,8 @@ struct Pending {
     last: AtomicU64,
     /// `None` once the connection is closed.
     waiting: Mutex<Option<Waiting>>,
+    /// What the last packing told of calls that are on no bill.
+    leftover: Mutex<BTreeMap<String, ModelUsage>>,
 }
 
 #[derive(Debug, Default)]
@@ -148,6 +151,14 @@ struct Waiting {
 }
 
 impl Pending {
+    fn set_leftover(&self, models: BTreeMap<String, ModelUsage>) {
+        *self.leftover.lock().unwrap_or_else(PoisonError::into_inner) = models;
+    }
+
+    fn leftover(&self) -> BTreeMap<String, ModelUsage> {
+        self.leftover.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn wait_for(&self, op: Op) -> Result<oneshot::Receiver<Outcome>, LinkError> {
         let (answer, answered) = oneshot::channel();
         let mut waiting = self.waiting.lock().map_err(|_| LinkError::Closed)?;
@@ -226,7 +237,8 @@ pub async fn connect(path: &Path) -> Result<Connection, LinkError> {
         return Err(LinkError::Version(state.protocol));
     }
 
-    let pending = Arc::new(Pending { last: AtomicU64::new(0), waiting: Mutex::new(Some(Waiting::default())) });
+    let pending =
+        Arc::new(Pending { last: AtomicU64::new(0), waiting: Mutex::new(Some(Waiting::default())), ..Pending::default() });
     let (frames, mut outgoing) = mpsc::channel::<Vec<u8>>(WRITE_QUEUE);
     tokio::spawn(async move {
         use tokio::io::AsyncWriteExt;
@@ -271,7 +283,10 @@ async fn read_all(
         };
         match serde_json::from_slice(&message).map_err(FrameError::Json)? {
             FromShim::Done { op } => answers.answer(op, Ok(Said::Done)),
-            FromShim::Packed { op, conversation } => answers.answer(op, Ok(Said::Packed(conversation))),
+            FromShim::Packed { op, conversation, leftover } => {
+                answers.set_leftover(leftover);
+                answers.answer(op, Ok(Said::Packed(conversation)));
+            }
             FromShim::Ended { op, end } => answers.answer(op, Ok(Said::Ended(end))),
             FromShim::Logs { op, lines } => answers.answer(op, Ok(Said::Logs(lines))),
             FromShim::Wants { op, parts } => answers.wants(op, parts),
@@ -393,6 +408,11 @@ impl ShimHandle {
         let op = self.next_op();
         let (chunks, packed) = self.receive_archive(false, op, ToShim::Pack { op, excludes }).await?;
         Ok((chunks, async move { packed.await.map(Said::conversation) }))
+    }
+
+    /// What model calls took that was on no bill when the sandbox was packed last.
+    pub fn leftover(&self) -> BTreeMap<String, ModelUsage> {
+        self.pending.leftover()
     }
 
     /// Packs the workspace, without what the patterns leave out, whatever else goes on in the sandbox.

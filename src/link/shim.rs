@@ -561,6 +561,10 @@ pub enum FromShim {
         op: Op,
         /// The runtime's own id of the conversation in it, where that is not the session's.
         conversation: Option<String>,
+        /// What model calls took that is on the bill of no turn yet. It counts if the sandbox is left
+        /// now, together with what the shim still has to tell.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        leftover: BTreeMap<String, ModelUsage>,
     },
     /// A program that was run has ended, and all of its output was sent. From protocol 3 on.
     Ended {

@@ -223,6 +223,11 @@ impl Gateway {
         self.shared.ledger.take(cut)
     }
 
+    /// What is on no bill yet, see [`Ledger::leftover`].
+    pub fn leftover(&self) -> BTreeMap<String, ModelUsage> {
+        self.shared.ledger.leftover()
+    }
+
     /// Sets where calls go from now on.
     pub fn aim(&self, settings: &Settings) -> Result<(), GatewayError> {
         let target = Target::new(settings)?;

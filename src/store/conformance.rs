@@ -385,6 +385,18 @@ async fn a_turn_is_found_by_its_key_and_shows_its_bill() {
     store.advance(made.id, Advance { events, ..Advance::default() }).await.expect("stores");
     let usage = store.get_turn(made.id, turn).await.expect("reads").usage.expect("a bill");
     assert_eq!((usage.wall_ms, usage.cpu_ms, usage.models["m"].input_tokens), (5, None, 3));
+
+    // What its sandbox leaves behind is added to it, and not to one that is not over; a fork does not take it over.
+    store.advance(made.id, queue(TurnId::new())).await.expect("stores");
+    let leftover = r#"{"action":"usage","models":{"m":{"inputTokens":4},"n":{"outputTokens":1}}}"#;
+    for data in [leftover, r#"{"action":"snapshot"}"#] {
+        let events = vec![event(Kind::Lifecycle, None, data)];
+        store.advance(made.id, Advance { events, ..Advance::default() }).await.expect("stores");
+    }
+    let usage = store.get_turn(made.id, turn).await.expect("reads").usage.expect("a bill");
+    assert_eq!((usage.wall_ms, usage.models["m"].input_tokens, usage.models["n"].output_tokens), (5, 7, 1));
+    let spent = store.spent(made.id).await.expect("reads");
+    assert_eq!(spent.values().map(ModelUsage::tokens).sum::<u64>(), 8);
     let filter = TurnFilter { after: 0, state: Some(TurnState::Completed), limit: 10 };
     assert_eq!(store.turns(made.id, filter.clone()).await.expect("reads").len(), 1);
     let filter = TurnFilter { after: 1, ..filter };

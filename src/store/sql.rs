@@ -107,6 +107,9 @@ pub const QUEUE: &str = "select id from turns where session = $1 and state in ('
 pub const TURN_WITH_KEY: &str = "session = $1 and idempotency_key = $2";
 pub const TURNS_OF_SESSION: &str =
     "session = $1 and first_event > $2 and ($3 is null or state = $3) order by first_event limit $4";
+pub const LAST_BILL: &str = "select id, usage from turns where session = $1 and ended_at is not null \
+     order by usage is not null desc, first_event desc limit 1";
+pub const SET_BILL: &str = "update turns set usage = $1 where id = $2 and session = $3";
 pub const USAGE_OF_SESSION: &str = "select usage from turns where session = $1 and usage is not null";
 // Those without deltas are found as well, once each.
 pub const TURN_TO_COMPACT: &str = "select id, session, first_event, last_event from turns \

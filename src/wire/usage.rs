@@ -25,10 +25,37 @@ pub struct Usage {
     pub tool_calls: u64,
     /// What the model gateway counted, by the model's name. A call belongs to the turn that runs
     /// when it is finished, or to the next one if none runs; one that a turn's interruption or
-    /// failure cut off belongs to that turn, with what was told of it.
+    /// failure cut off belongs to that turn, with what was told of it. What was counted behind the last
+    /// turn of a sandbox is added to the last turn of the session when the sandbox ends.
     pub models: BTreeMap<String, ModelUsage>,
     /// All of it in US dollars by the price table; `null` if it has no price for one of the models.
     pub cost_usd: Option<f64>,
+}
+
+/// Data of the [`Kind::Lifecycle`](super::event::Kind::Lifecycle) event of a sandbox that ends, in which
+/// models were called that are on the bill of no turn.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(tag = "action", rename_all = "snake_case")]
+pub enum Leftover {
+    /// What they took.
+    Usage {
+        /// By the model's name.
+        models: BTreeMap<String, ModelUsage>,
+        /// All of it in US dollars, as in [`Usage`]. A shim says nothing of it.
+        #[serde(default, rename = "costUsd")]
+        cost_usd: Option<f64>,
+    },
+}
+
+impl Usage {
+    /// Adds calls that are on no bill.
+    pub fn add(&mut self, leftover: Leftover) {
+        let Leftover::Usage { models, cost_usd } = leftover;
+        self.cost_usd = if self.models.is_empty() { cost_usd } else { self.cost_usd.zip(cost_usd).map(|(a, b)| a + b) };
+        for (model, usage) in models {
+            self.models.entry(model).or_default().add(&usage);
+        }
+    }
 }
 
 /// Calls of one model, as its answers counted them.

@@ -503,6 +503,11 @@ impl Driver {
     /// that was taken just now takes the place of its folder.
     pub(super) async fn part_from_sandbox(&mut self, replaced: bool) {
         fault::at(Point::LeaveBegun);
+        // Where its folder stays, the next shim tells what this one adds to it at its end.
+        let leftover = match &self.sandbox {
+            Sandbox::Up(connection) if replaced => connection.handle.leftover(),
+            _ => BTreeMap::new(),
+        };
         self.sandbox = Sandbox::Cold;
         self.fail_answers("the sandbox has ended");
         let (cause, detail) = match (self.life.state.closing, replaced) {
@@ -513,7 +518,7 @@ impl Driver {
         };
         let packed = self.life.packed.as_ref().and_then(|packed| packed.as_ref().ok());
         let snapshot = packed.filter(|_| replaced).map(|manifest| manifest.event);
-        self.record_end_with(cause, detail, snapshot).await;
+        self.record_end_with(cause, detail, snapshot, leftover).await;
         if self.begun().next().is_some() {
             let cause = self.end_cause.take().unwrap_or_else(|| detail.to_owned());
             let events = self.end_of_begun(&cause).await;

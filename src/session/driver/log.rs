@@ -9,7 +9,7 @@ use crate::store::{Advanced, ShimBatch};
 use crate::wire::Timestamp;
 use crate::wire::limits::Reached;
 use crate::wire::permission::PermissionResolved;
-use crate::wire::usage::Usage;
+use crate::wire::usage::{Leftover, ModelUsage, Usage};
 
 /// First and longest wait before a failed write of a sandbox's events is tried again.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
@@ -104,6 +104,11 @@ impl Driver {
                     data = self.end_data(&end);
                 }
             }
+            (Kind::Lifecycle, None) => {
+                if let Ok(Leftover::Usage { models, .. }) = serde_json::from_str(&data) {
+                    data = self.leftover_data(models);
+                }
+            }
             _ => {}
         }
         NewEvent { at: Timestamp(event.at), turn: event.turn, kind: event.kind, data }
@@ -135,6 +140,12 @@ impl Driver {
         }
         tracing::info!(session_id = %self.session.id, turn_id = %end.turn_id, state = ?end.state, cause = end.cause, "turn ended");
         data.to_string()
+    }
+
+    /// What a sandbox left behind, with its price.
+    pub(super) fn leftover_data(&self, models: BTreeMap<String, ModelUsage>) -> String {
+        let cost_usd = self.context.settings.prices.sum(&models);
+        serde_json::json!(Leftover::Usage { models, cost_usd }).to_string()
     }
 
     /// A bill with its price.

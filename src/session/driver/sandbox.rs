@@ -427,11 +427,18 @@ impl Driver {
 
     /// Tells of the end of the sandbox. What runs has lost it from here on.
     pub(super) async fn record_end(&mut self, cause: Cause, detail: &str) {
-        self.record_end_with(cause, detail, None).await;
+        self.record_end_with(cause, detail, None, BTreeMap::new()).await;
     }
 
-    /// [`Self::record_end`] of a sandbox whose folder goes, since it is in this snapshot.
-    pub(super) async fn record_end_with(&mut self, cause: Cause, detail: &str, snapshot: Option<i64>) {
+    /// [`Self::record_end`] of a sandbox whose folder goes, since it is in this snapshot, and with it what its
+    /// shim has not told. `leftover` is what model calls took of that.
+    pub(super) async fn record_end_with(
+        &mut self,
+        cause: Cause,
+        detail: &str,
+        snapshot: Option<i64>,
+        leftover: BTreeMap<String, ModelUsage>,
+    ) {
         let Some(ended) = self.sandbox_ended(cause, detail, snapshot) else { return };
         let (session_id, agent, sandbox_id, cause_name) =
             (self.session.id, &self.session.agent, self.session.sandbox, cause.as_str());
@@ -443,7 +450,9 @@ impl Driver {
         self.session.sandbox_boot = None;
         self.background = 0;
         self.end_cause = Some(format!("the sandbox ended while the turn ran ({}: {detail})", cause.as_str()));
-        self.advance_or_log(Advance { events: vec![ended], sandbox: Some(None), ..Advance::default() }).await;
+        let leftover = (!leftover.is_empty()).then(|| event(Kind::Lifecycle, None, self.leftover_data(leftover)));
+        let events = leftover.into_iter().chain([ended]).collect();
+        self.advance_or_log(Advance { events, sandbox: Some(None), ..Advance::default() }).await;
     }
 
     /// A message that does not arrive is no loss: the connection has ended or is ended here, the

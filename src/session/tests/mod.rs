@@ -10,7 +10,7 @@ mod permissions;
 mod rewind;
 mod sandboxes;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -547,7 +547,7 @@ impl Shim {
         for chunk in [&[0; 1024][..], &[]] {
             self.stream.write_all(&frame::encode_chunk(chunk).expect("fits")).await.expect("writes");
         }
-        self.say(&FromShim::Packed { op, conversation: None }).await;
+        self.say(&FromShim::Packed { op, conversation: None, leftover: BTreeMap::new() }).await;
     }
 
     async fn tell(&mut self, first: u64, events: Vec<(TurnId, Kind, Value)>) {

@@ -339,6 +339,7 @@ impl Driver {
         }
         let egress = self.egress_told.finish(Instant::now());
         self.record_egress(egress);
+        self.record_leftover();
         // What happened last is to be stored, if somebody is there to store it.
         self.link.as_ref().is_none_or(|link| self.spool.is_empty() && !link.has_work(&self.spool))
     }

@@ -89,7 +89,8 @@ impl Driver {
                     Ok(()) => {
                         if let Some(link) = self.link.as_mut().filter(|link| link.id == connection) {
                             link.end_chunks();
-                            link.answer(&FromShim::Packed { op, conversation });
+                            let leftover = self.gateway.leftover();
+                            link.answer(&FromShim::Packed { op, conversation, leftover });
                         }
                     }
                     Err(error) => {

@@ -13,6 +13,7 @@ use crate::shim::turns::Given;
 use crate::wire::TurnId;
 use crate::wire::event::Kind;
 use crate::wire::limits::Reached;
+use crate::wire::usage::{Leftover, ModelUsage};
 
 /// How long the runtime may take to end a turn that was interrupted; it is some 30 ms.
 const INTERRUPT_DEADLINE: Duration = Duration::from_secs(10);
@@ -196,6 +197,16 @@ impl Driver {
         {
             let data = json!({"action": "limit", "limit": Reached::OutOfMemory, "detail": shortage});
             self.record(Event::new(Some(end.turn_id), Kind::Lifecycle, &data));
+        }
+    }
+
+    /// Tells what model calls took behind the last turn, as no bill has it.
+    pub(super) fn record_leftover(&mut self) {
+        let mut models = self.gateway.take(true);
+        // A call that was billed as far as it told has nothing more.
+        models.retain(|_, usage| *usage != ModelUsage::default());
+        if !models.is_empty() {
+            self.record(Event::new(None, Kind::Lifecycle, &Leftover::Usage { models, cost_usd: None }));
         }
     }
 

@@ -86,13 +86,13 @@ impl Ledger {
     /// All that was told since the gateway is there, whether or not it is on a bill.
     pub fn all(&self) -> BTreeMap<String, ModelUsage> {
         let book = self.book();
-        let mut all = book.billed.clone();
-        for (name, usage) in &book.models {
-            put(&mut all, name, usage);
-        }
-        for call in book.open.values().filter(|call| call.told.calls > 0) {
-            put(&mut all, call.name(), &less(&call.told, &call.billed));
-        }
+        book.unbilled(book.billed.clone())
+    }
+
+    /// What was told and is on no bill. It stays so.
+    pub fn leftover(&self) -> BTreeMap<String, ModelUsage> {
+        let mut all = self.book().unbilled(BTreeMap::new());
+        all.retain(|_, usage| *usage != ModelUsage::default());
         all
     }
 
@@ -130,6 +130,19 @@ impl Ledger {
 
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Book {
+    /// Adds what is on no bill.
+    fn unbilled(&self, mut all: BTreeMap<String, ModelUsage>) -> BTreeMap<String, ModelUsage> {
+        for (name, usage) in &self.models {
+            put(&mut all, name, usage);
+        }
+        for call in self.open.values().filter(|call| call.told.calls > 0) {
+            put(&mut all, call.name(), &less(&call.told, &call.billed));
+        }
+        all
     }
 }
 

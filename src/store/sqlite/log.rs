@@ -5,12 +5,13 @@ use std::collections::HashSet;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
-use super::rows::{optional_column, to_json};
+use super::rows::{optional_column, optional_json_column, to_json};
 use super::{execute, rows, sqlite_error};
 use crate::link::shim::{EndState, TurnEnd};
 use crate::store::row::{NewEvent, SessionRow, message_role};
 use crate::store::{Advance, Advanced, StoreError, sql};
 use crate::wire::event::Kind;
+use crate::wire::usage::{Leftover, Usage};
 use crate::wire::{PermissionId, SessionId, Timestamp, TurnId};
 
 /// What a look at a turn costs, in deltas that are removed: many turns have none.
@@ -152,6 +153,20 @@ fn takes_effect(connection: &Connection, session: &str, event: &NewEvent, id: i6
     }
 }
 
+/// Puts calls of models that are on no bill on that of the last turn which is over and has one, or
+/// else of the last that is over.
+fn add_leftover(connection: &Connection, session: &str, data: &str) -> Result<(), StoreError> {
+    let Ok(leftover) = serde_json::from_str::<Leftover>(data) else { return Ok(()) };
+    let bill = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, optional_json_column::<Usage>(row, 1)?));
+    let Some((turn, usage)) = rows(connection, sql::LAST_BILL, params![session], bill)?.pop() else {
+        tracing::warn!(session_id = session, "models were called in a session of which no turn is over, which is on no bill");
+        return Ok(());
+    };
+    let mut usage = usage.unwrap_or_default();
+    usage.add(leftover);
+    execute(connection, sql::SET_BILL, params![to_json(&usage)?, turn, session]).map(drop)
+}
+
 /// Appends events and stores the state that they imply.
 pub fn advance(connection: &Connection, id: SessionId, advance: Advance) -> Result<Advanced, StoreError> {
     let session = id.to_string();
@@ -223,6 +238,7 @@ pub fn advance(connection: &Connection, id: SessionId, advance: Advance) -> Resu
                 let values = params![session, permission_id(event)?, head.tail, turn, event.at.millis(), event.data];
                 execute(connection, sql::ADD_PERMISSION, values)?;
             }
+            (Kind::Lifecycle, None) => add_leftover(connection, &session, &event.data)?,
             _ => {}
         }
     }

@@ -103,7 +103,10 @@ fn a_call_that_runs_on_is_on_two_bills_but_never_twice() {
     let delta = STREAM.find("data:{\"type\":\"message_delta\"").expect("there");
     call.look(&STREAM.as_bytes()[..delta]);
     assert!(ledger.take(false).is_empty(), "it is not over");
+    let left = ledger.leftover()["claude-x-1"];
     let first = ledger.take(true)["claude-x-1"];
+    assert_eq!(left, first, "a look takes nothing");
+    assert!(ledger.leftover().is_empty());
     assert_eq!((first.calls, first.input_tokens, first.output_tokens), (1, 10, 1));
     assert!(ledger.take(true).values().all(|usage| *usage == ModelUsage::default()));
     call.look(&STREAM.as_bytes()[delta..]);
