@@ -6,7 +6,7 @@ mod support;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use support::http::{Event, names, result};
 use support::{Daemon, Model, claude};
 
@@ -32,6 +32,43 @@ fn errors_of_the_model_api_end_the_turn_and_name_the_status() {
     }
     assert_eq!(result(&daemon.say(&session, "say: still usable")), "still usable");
     assert_eq!(result(&daemon.say(&session, "fail: 529 1")), "recovered after 1 failures", "a passing fault is ridden out");
+}
+
+/// Data of the events that tell of model calls which waited.
+fn waits(daemon: &Daemon, session: &str) -> Vec<Value> {
+    let events = daemon.get(&format!("/api/sessions/{session}/events?type=lifecycle&limit=1000")).json();
+    let events = events["events"].as_array().expect("a list").iter().map(|event| event["data"].as_str().expect("JSON"));
+    let data = events.map(|data| serde_json::from_str::<Value>(data).expect("JSON"));
+    data.filter(|data| data["action"] == "model_retry").collect()
+}
+
+#[test]
+fn a_fault_that_passes_is_ridden_out_and_each_wait_is_in_the_log() {
+    let Some(claude) = claude() else { return };
+    let model = Model::start();
+    let daemon = Daemon::start_with(&claude, &model.url, "[model]\nretry_for = \"60s\"");
+    let session = daemon.session();
+    // One more than the runtime tries by itself.
+    assert_eq!(result(&daemon.say(&session, "fail: 529 3")), "recovered after 3 failures");
+    let waits = waits(&daemon, &session);
+    let failed: Vec<_> = waits.iter().map(|wait| (&wait["failed"], &wait["status"])).collect();
+    assert_eq!(failed, [(&json!(1), &json!(529)), (&json!(2), &json!(529)), (&json!(3), &json!(529))], "{waits:?}");
+    assert!(daemon.get("/metrics").text().contains("ash_model_retries_total 3\n"));
+    assert!(waits.iter().all(|wait| wait["waitMs"].as_u64() > Some(0) && wait["reason"] == "the model API answered 529"));
+}
+
+#[test]
+fn what_the_gateway_has_given_up_the_runtime_does_not_try_again() {
+    let Some(claude) = claude() else { return };
+    let model = Model::start();
+    let daemon = Daemon::start_with(&claude, &model.url, "[model]\nretry_for = \"1s\"");
+    let session = daemon.session();
+    the_error(&daemon.say(&session, "fail: 529"));
+    // If the runtime did not heed it, there would be three times one that waited for nothing.
+    let attempts = model.requests().iter().filter(|request| request["user"] == "fail: 529").count();
+    let waits = waits(&daemon, &session);
+    assert_eq!(attempts, 1 + waits.len(), "{waits:?}");
+    assert!(attempts > 1);
 }
 
 #[test]

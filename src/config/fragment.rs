@@ -68,6 +68,7 @@ pub(super) const KEYS: &[&str] = &[
     "max_limits.tokens",
     "max_limits.turn",
     "model.base_url",
+    "model.retry_for",
     "permissions.on_timeout",
     "permissions.timeout",
     "prices",
@@ -156,6 +157,7 @@ pub(super) struct Permissions {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Model {
     pub(super) base_url: Entry<String>,
+    pub(super) retry_for: Entry<TimeSpan>,
 }
 
 #[derive(Debug, Default, Deserialize)]

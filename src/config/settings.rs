@@ -86,6 +86,9 @@ pub struct Model {
     /// Address of the model API, `http://…` or `https://…`, without a slash at the end and without
     /// `/v1`. Default: `https://api.anthropic.com`.
     pub base_url: String,
+    /// How long a call is tried again while the model API fails in a way that passes; 0 does not.
+    /// Default: 5m.
+    pub retry_for: TimeSpan,
 }
 
 /// `[runtime]`
@@ -281,6 +284,8 @@ const DEFAULT_LIMITS: Limits = Limits {
 /// What a host may lack.
 const ACCEPTABLE: [Weakness; 3] = [Weakness::NoSeccomp, Weakness::NoCgroupNamespace, Weakness::NoUsernsLimit];
 const WRITE_TIMEOUT: RangeInclusive<TimeSpan> = TimeSpan(1)..=TimeSpan(86_400);
+/// Less than the ten minutes after which the runtime gives up a call that is not answered.
+const RETRY_FOR: RangeInclusive<TimeSpan> = TimeSpan(0)..=TimeSpan(540);
 const SWEEP: RangeInclusive<TimeSpan> = TimeSpan(1)..=TimeSpan(86_400);
 /// Each connection takes some 50 KiB of the sandbox's memory.
 const EGRESS_CONNECTIONS: RangeInclusive<u32> = 1..=4096;
@@ -326,7 +331,7 @@ impl Default for Settings {
                 write_timeout: TimeSpan(300),
                 upload_bytes: ByteCount(2 << 30),
             },
-            model: Model { base_url: "https://api.anthropic.com".to_owned() },
+            model: Model { base_url: "https://api.anthropic.com".to_owned(), retry_for: TimeSpan(300) },
             prices: Prices::default(),
             runtime: Runtime { claude: None },
             store: StoreUrl::Sqlite("/var/lib/ash/ash.db".into()),
@@ -385,6 +390,8 @@ impl Picker<'_> {
         let uploads = &mut to.http.upload_bytes;
         self.pick("http.upload_bytes", |f| &f.http.0.upload_bytes, uploads, |size| size_in(*size, UPLOAD_BYTES))?;
         self.pick("model.base_url", |f| &f.model.0.base_url, &mut to.model.base_url, |text| base_url(text))?;
+        let retry = &mut to.model.retry_for;
+        self.pick("model.retry_for", |f| &f.model.0.retry_for, retry, |time| within(*time, RETRY_FOR))?;
         self.prices(&mut to.prices);
         self.pick(
             "runtime.claude.path",

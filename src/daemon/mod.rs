@@ -178,6 +178,7 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
         gateway: Gateway {
             base_url: settings.model.base_url.clone(),
             api_key: model_key.as_ref().map(|key| key.reveal().to_owned()),
+            retry_ms: settings.model.retry_for.0 * 1000,
         },
         prices: settings.prices.clone(),
         times: Times {

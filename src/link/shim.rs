@@ -432,12 +432,17 @@ pub struct Gateway {
     pub base_url: String,
     /// Sent as `x-api-key`; without one, calls go out with none and the model API refuses them.
     pub api_key: Option<String>,
+    /// Milliseconds for which a call is tried again while the model API fails. 0: not at all, as before there
+    /// was this.
+    #[serde(default)]
+    pub retry_ms: u64,
 }
 
 impl std::fmt::Debug for Gateway {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let key = if self.api_key.is_some() { "set" } else { "none" };
-        f.debug_struct("Gateway").field("base_url", &self.base_url).field("api_key", &key).finish()
+        let mut shown = f.debug_struct("Gateway");
+        shown.field("base_url", &self.base_url).field("api_key", &key).field("retry_ms", &self.retry_ms).finish()
     }
 }
 

@@ -443,6 +443,7 @@ async fn setup(context: &Context, session: &SessionRow, definition: Definition) 
     let gateway = Gateway {
         base_url: context.settings.gateway.base_url.clone(),
         api_key: own_key.or_else(|| context.settings.gateway.api_key.clone()),
+        retry_ms: context.settings.gateway.retry_ms,
     };
     let mut options = options(context, session, definition.model)?;
     // Also of a session without a conversation, which may be one whose turns were all cut off.

@@ -10,10 +10,14 @@
 //! The tokens of each call are counted as its answer passes, see [`count`]. A call that the session's
 //! [`budget`] leaves nothing for is answered by the gateway, with an error that is not tried again. While
 //! there is a budget, calls [`reserve`] what they may take, and go on without their caller.
+//!
+//! Failures of the endpoint that pass are ridden out: a call is tried again for as long as the settings
+//! say, see [`retry`]. The caller waits meanwhile, and the session's log is told.
 
 mod budget;
 mod count;
 mod reserve;
+mod retry;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -38,12 +42,14 @@ use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::Instant;
 use tower::Service;
 
 use self::budget::Budget;
 use self::count::{Counted, Ledger};
 use self::reserve::{Admission, Admitted, Asked, Held, Place, Reserved, Reserves, Whole};
+use self::retry::{Attempts, Fault, Replay};
 use super::resolve::LookUps;
 use crate::link::shim::{Budget as BudgetSettings, Gateway as Settings};
 use crate::report;
@@ -64,6 +70,10 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 const LOOK_UPS: usize = 4;
 /// How long an unused connection to the endpoint is kept.
 const IDLE: Duration = Duration::from_secs(60);
+/// Waits that are not told yet. The driver takes them within microseconds.
+const WAITS: usize = 32;
+/// Waits of several calls within such a time are told once. It is less than one call waits at least.
+const TOLD_GAP: Duration = Duration::from_millis(200);
 
 /// The calls that are forwarded, and the one among them that costs something.
 const PATHS: &[&str] = &[MESSAGES, "/v1/messages/count_tokens"];
@@ -89,6 +99,8 @@ const X_API_KEY: &str = "x-api-key";
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 type Outgoing = UnsyncBoxBody<Bytes, Error>;
+/// Nothing comes; it is closed when the caller goes.
+type Gone = watch::Receiver<()>;
 
 /// Why settings are refused.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +122,8 @@ struct Target {
     prefix: String,
     /// Marked sensitive, so that it is never printed.
     key: Option<HeaderValue>,
+    /// How long a call is tried again.
+    patience: Duration,
 }
 
 impl Target {
@@ -127,7 +141,7 @@ impl Target {
         if let Some(key) = &mut key {
             key.set_sensitive(true);
         }
-        Ok(Self { scheme, authority, prefix, key })
+        Ok(Self { scheme, authority, prefix, key, patience: Duration::from_millis(settings.retry_ms) })
     }
 
     fn uri(&self, path: &str, query: Option<&str>) -> Result<Uri, hyper::http::Error> {
@@ -135,6 +149,19 @@ impl Target {
         let path: PathAndQuery = format!("{}{path}{query}", self.prefix).parse()?;
         Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone()).path_and_query(path).build()
     }
+}
+
+/// A call waits, as the endpoint failed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// How many attempts have failed.
+    pub failed: u32,
+    /// How long it waits.
+    pub wait: Duration,
+    /// The status that the endpoint answered with, if it did.
+    pub status: Option<u16>,
+    /// What happened.
+    pub reason: String,
 }
 
 /// The gateway. Cheap to clone.
@@ -155,17 +182,24 @@ struct Shared {
     reserves: Arc<Reserves>,
     /// Why the last call was refused that the budget had nothing left for.
     refused: Mutex<Option<String>>,
+    kept: Arc<retry::Room>,
+    waits: mpsc::Sender<Wait>,
+    /// When a wait was told last.
+    told: Mutex<Option<Instant>>,
 }
 
 impl Gateway {
-    /// A gateway that does not know where to forward to yet.
-    pub fn new() -> Self {
+    /// A gateway that does not know where to forward to yet, and where it tells of calls that wait.
+    pub fn new() -> (Self, mpsc::Receiver<Wait>) {
         let plain = client(connector());
+        let (waits, told_waits) = mpsc::channel(WAITS);
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let (ledger, reserves) = (Arc::default(), Arc::default());
         let (target, secure) = (Mutex::new(None), OnceLock::new());
         let (budget, refused) = (Mutex::default(), Mutex::default());
-        Self { shared: Arc::new(Shared { target, plain, secure, room, ledger, budget, reserves, refused }) }
+        let (kept, told) = (Arc::default(), Mutex::default());
+        let shared = Shared { target, plain, secure, room, ledger, budget, reserves, refused, kept, waits, told };
+        (Self { shared: Arc::new(shared) }, told_waits)
     }
 
     /// Sets what all turns of the session may take from now on.
@@ -200,7 +234,7 @@ impl Gateway {
 
     /// Reserves for a call, as soon as those under way leave something for it. Says why if nothing is left,
     /// or if the caller has `gone` before.
-    async fn admit(self, asked: Asked, mut gone: oneshot::Receiver<Infallible>) -> Result<Reserved, String> {
+    async fn admit(self, asked: Asked, mut gone: Gone) -> Result<Reserved, String> {
         loop {
             let mut freed = std::pin::pin!(self.shared.reserves.freed());
             freed.as_mut().enable();
@@ -213,7 +247,7 @@ impl Gateway {
             tracing::debug!("model call waits, since those under way may take what is left of the budget");
             tokio::select! {
                 () = freed => {}
-                _ = &mut gone => return Err("the caller has gone".to_owned()),
+                _ = gone.changed() => return Err("the caller has gone".to_owned()),
             }
         }
     }
@@ -283,15 +317,14 @@ impl Gateway {
             while let Some(Ok(_)) = rest.frame().await {}
             return spent(&why);
         }
-        let target = self.shared.target.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        let Some(target) = target else {
+        let Some(target) = self.target() else {
             return refusal(StatusCode::BAD_GATEWAY, "api_error", "no session is set up, so there is no model endpoint");
         };
         let place = (path == MESSAGES && self.has_budget()).then(Place::default);
-        let (_caller, gone) = oneshot::channel();
+        let (_caller, gone) = watch::channel(());
         let held = place.clone().map(|place| (Held::new(place, slot), gone));
         let is_held = held.is_some();
-        let call = self.clone().forward(Arc::clone(&target), path.clone(), request, held);
+        let call = self.clone().forward(path.clone(), request, held);
         // One that has to be counted to its end does not end with its caller.
         let outcome = if is_held { tokio::spawn(call).await.unwrap_or_else(|error| Err(error.into())) } else { call.await };
         let refused = place
@@ -309,47 +342,71 @@ impl Gateway {
                 let cause = report::chain(error.as_ref());
                 let message = format!("model endpoint {}://{} can not be reached: {cause}", target.scheme, target.authority);
                 tracing::warn!(error = message, "model call failed");
-                refusal(StatusCode::BAD_GATEWAY, "api_error", &message)
+                let mut response = refusal(StatusCode::BAD_GATEWAY, "api_error", &message);
+                if !target.patience.is_zero() {
+                    give_up(response.headers_mut());
+                }
+                response
             }
         }
     }
 
+    /// Forwards a call, again and again while the endpoint fails and there is time.
     async fn forward(
         self,
-        target: Arc<Target>,
         path: String,
         request: Request<Incoming>,
-        held: Option<(Held, oneshot::Receiver<Infallible>)>,
+        held: Option<(Held, Gone)>,
     ) -> Result<Response<Outgoing>, Error> {
         let (parts, body) = request.into_parts();
         let body = Limited::new(body, BODY_MAX);
+        let gone = held.as_ref().map(|(_, gone)| gone.clone());
         let (body, held) = match held {
             Some((held, gone)) => {
                 let gateway = self.clone();
                 let admit = move |asked| Box::pin(gateway.admit(asked, gone)) as Admission;
                 (Admitted::new(body, held.place(), admit).boxed_unsync(), Some(held))
             }
-            None => (body.boxed_unsync(), None),
+            None => (body.map_err(Error::from).boxed_unsync(), None),
         };
-        let mut outgoing = Request::new(body);
-        *outgoing.method_mut() = Method::POST;
-        *outgoing.uri_mut() = target.uri(&path, parts.uri.query())?;
-        let mut headers = end_to_end(parts.headers);
-        // The one that counts is made from the body. A caller may have sent another, beside
-        // chunks, for the endpoint to see an end where there is none.
-        headers.remove(header::CONTENT_LENGTH);
-        for name in CREDENTIALS {
-            headers.remove(*name);
-        }
-        if let Some(key) = &target.key {
-            headers.insert(X_API_KEY, key.clone());
-        }
-        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        *outgoing.headers_mut() = headers;
-        let response = if target.scheme == Scheme::HTTP {
-            self.shared.plain.request(outgoing).await?
-        } else {
-            self.secure()?.request(outgoing).await?
+        let patience = self.target().map_or(Duration::ZERO, |target| target.patience);
+        let replay = Replay::new(body, (!patience.is_zero()).then(|| Arc::clone(&self.shared.kept)));
+        let mut attempts = Attempts::new(patience);
+        let response = loop {
+            // Each attempt with what counts now: the key may be another one since the last.
+            let (Some(target), Some(body)) = (self.target(), replay.attempt()) else {
+                return Err("the call can not be tried again".into());
+            };
+            let mut outgoing = Request::new(body.boxed_unsync());
+            *outgoing.method_mut() = Method::POST;
+            *outgoing.uri_mut() = target.uri(&path, parts.uri.query())?;
+            *outgoing.headers_mut() = outgoing_headers(&target, parts.headers.clone());
+            let outcome = self.send(&target, outgoing).await;
+            let fault = match &outcome {
+                Ok(response) => Fault::of_answer(response.status(), response.headers()),
+                Err(error) => Fault::of_error(error.as_ref()),
+            };
+            let wait = fault.filter(|_| replay.is_there() && !patience.is_zero());
+            let Some((fault, wait)) = wait.map(|fault| {
+                let wait = attempts.wait(&fault, retry::random());
+                (fault, wait)
+            }) else {
+                break outcome?;
+            };
+            let Some(wait) = wait else {
+                let mut response = outcome?;
+                give_up(response.headers_mut());
+                break response;
+            };
+            drop(outcome);
+            self.tell(&attempts, wait, fault);
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = closed(gone.clone()) => return Err("the caller has gone".into()),
+            }
+            if let Some(why) = (path == MESSAGES).then(|| self.over_budget()).flatten() {
+                return Ok(spent(&why));
+            }
         };
         let (parts, body) = response.into_parts();
         let is_paid = path == MESSAGES && parts.status.is_success();
@@ -362,6 +419,29 @@ impl Gateway {
         *response.status_mut() = parts.status;
         *response.headers_mut() = end_to_end(parts.headers);
         Ok(response)
+    }
+
+    async fn send(&self, target: &Target, request: Request<Outgoing>) -> Result<Response<Incoming>, Error> {
+        if target.scheme == Scheme::HTTP {
+            return Ok(self.shared.plain.request(request).await?);
+        }
+        Ok(self.secure()?.request(request).await?)
+    }
+
+    /// Tells of a call that waits.
+    fn tell(&self, attempts: &Attempts, wait: Duration, fault: Fault) {
+        let (failed, status, reason) = (attempts.failed, fault.status.map(|status| status.as_u16()), fault.reason);
+        tracing::info!(reason, failed, wait_ms = wait.as_millis() as u64, "model call waits, trying again");
+        let mut told = self.shared.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if told.is_none_or(|told| told.elapsed() >= TOLD_GAP) {
+            *told = Some(Instant::now());
+            // Beyond what may wait, the log has enough of them.
+            let _full = self.shared.waits.try_send(Wait { failed, wait, status, reason });
+        }
+    }
+
+    fn target(&self) -> Option<Arc<Target>> {
+        self.shared.target.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     fn secure(&self) -> Result<&Client<HttpsConnector<Connector>, Outgoing>, Error> {
@@ -409,6 +489,35 @@ where
     C: hyper_util::client::legacy::connect::Connect + Clone,
 {
     Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).build(connector)
+}
+
+/// The headers of a call as they leave.
+fn outgoing_headers(target: &Target, headers: HeaderMap) -> HeaderMap {
+    let mut headers = end_to_end(headers);
+    // The one that counts is made from the body. A caller may have sent another, beside
+    // chunks, for the endpoint to see an end where there is none.
+    headers.remove(header::CONTENT_LENGTH);
+    for name in CREDENTIALS {
+        headers.remove(*name);
+    }
+    if let Some(key) = &target.key {
+        headers.insert(X_API_KEY, key.clone());
+    }
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers
+}
+
+/// Says to the runtime that all was tried.
+fn give_up(headers: &mut HeaderMap) {
+    headers.insert(retry::SHOULD_RETRY, HeaderValue::from_static("false"));
+}
+
+/// Waits until the caller has gone; for ever if that does not matter.
+async fn closed(gone: Option<Gone>) {
+    match gone {
+        Some(mut gone) => while gone.changed().await.is_ok() {},
+        None => std::future::pending().await,
+    }
 }
 
 /// The headers that are meant for the other end, not for this connection.

@@ -43,6 +43,7 @@ pub struct Metrics {
     pub snapshots: IntCounterVec,
     pub snapshot_failures: IntCounter,
     pub snapshot_bytes: IntGauge,
+    pub model_retries: IntCounter,
 }
 
 impl Metrics {
@@ -71,9 +72,11 @@ impl Metrics {
             values.iter().for_each(|value| counters.with_label_values(&[*value]).reset());
             counters
         };
-        let failures =
-            IntCounter::with_opts(Opts::new("ash_snapshot_failures_total", "Snapshots that could not be taken")).expect(good);
-        registry.register(Box::new(failures.clone())).expect(good);
+        let counter = |name, help| {
+            let counter = IntCounter::with_opts(Opts::new(name, help)).expect(good);
+            registry.register(Box::new(counter.clone())).expect(good);
+            counter
+        };
         Self {
             up: gauges("ash_up", "Whether the daemon runs, by its name", "coordinator", &[]),
             uptime_seconds: gauge("ash_uptime_seconds", "Seconds since the daemon started"),
@@ -97,10 +100,14 @@ impl Metrics {
                 &REMOVED_KINDS,
             ),
             snapshots: counters("ash_snapshots_total", "Snapshots taken", "reason", &SNAPSHOT_REASONS),
-            snapshot_failures: failures,
+            snapshot_failures: counter("ash_snapshot_failures_total", "Snapshots that could not be taken"),
             snapshot_bytes: gauge(
                 "ash_snapshot_bytes",
                 "Bytes of all snapshots when they were last looked at, which is every hour",
+            ),
+            model_retries: counter(
+                "ash_model_retries_total",
+                "Model calls that waited to be tried again, as the log tells of them",
             ),
             registry,
         }
@@ -150,7 +157,7 @@ mod tests {
         let read = |path: PathBuf| std::fs::read_to_string(path).unwrap_or_default();
         let others: String = files.into_iter().filter(|path| !path.ends_with("telemetry/metrics.rs")).map(read).collect();
         let fields = fields();
-        assert_eq!(fields.len(), 14);
+        assert_eq!(fields.len(), 15);
         for field in fields {
             // With what changes a value; a family with labels is written by one of them.
             let writes = ["inc", "set", "add", "with_label_values"].map(|write| format!(".{field}.{write}"));
@@ -176,6 +183,7 @@ mod tests {
             "ash_snapshots_total{reason=\"end\"} 0",
             "ash_snapshot_failures_total 0",
             "ash_snapshot_bytes 0",
+            "ash_model_retries_total 0",
         ] {
             assert!(text.lines().any(|is| is == line), "{line}\n{text}");
         }

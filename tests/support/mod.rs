@@ -122,6 +122,13 @@ impl Model {
         let url = line.trim().strip_prefix("listening on ").expect("says where it listens").to_owned();
         Self { _process: process, url }
     }
+
+    /// What was asked of it.
+    pub fn requests(&self) -> Vec<Value> {
+        let address = self.url.strip_prefix("http://").expect("without TLS").to_owned();
+        let answer = http::request(&Target::Tcp(address), "GET", "/__mock/requests", &[], None);
+        answer.json().as_array().expect("a list").clone()
+    }
 }
 
 /// A stand-in for the runtime that misbehaves as its messages ask (`tests/fixtures/runtime.py`).
@@ -170,7 +177,8 @@ impl Daemon {
         Self::start_with(claude, model_url, "")
     }
 
-    /// Starts a daemon with more configuration, which begins with the table `http` if it has that.
+    /// Starts a daemon with more configuration, which begins with the table `model` and an empty line if it has that,
+    /// and then with the table `http`.
     pub fn start_with(claude: &Path, model_url: &str, extra: &str) -> Self {
         // Short, since a socket's path may have 107 bytes (unix(7)).
         let folder = tempfile::Builder::new().prefix("ash").tempdir_in("/tmp").expect("folder");
@@ -195,9 +203,14 @@ impl Daemon {
     pub fn command(&self) -> Command {
         let config = self.folder.path().join("ash.toml");
         // A table can be there once only.
-        let extra = self.extra.strip_prefix("[http]\n").unwrap_or(&self.extra);
+        let (model, extra) = match self.extra.strip_prefix("[model]\n") {
+            Some(extra) => extra.split_once("\n\n").unwrap_or((extra, "")),
+            // Whoever lets the model fail does not want to wait for it.
+            None => ("retry_for = \"1s\"", self.extra.as_str()),
+        };
+        let extra = extra.strip_prefix("[http]\n").unwrap_or(extra);
         let text = format!(
-            "[model]\nbase_url = \"{}\"\n[runtime.claude]\npath = \"{}\"\n[http]\nlisten = \"127.0.0.1:0\"\n{extra}\n",
+            "[model]\nbase_url = \"{}\"\n{model}\n[runtime.claude]\npath = \"{}\"\n[http]\nlisten = \"127.0.0.1:0\"\n{extra}\n",
             self.model_url,
             self.claude.display(),
         );

@@ -92,6 +92,9 @@ impl Driver {
             // What the last one had in the background ended with it.
             self.background = 0;
         }
+        if event.kind == Kind::Lifecycle && data.contains("\"model_retry\"") {
+            self.context.metrics.model_retries.inc();
+        }
         match (&event.kind, event.turn) {
             (Kind::TurnStarted, Some(turn)) if !self.own.contains(&turn) => self.own.push(turn),
             (Kind::TurnEnded, turn) => {

@@ -272,7 +272,7 @@ impl World {
             tmp_bytes: 1 << 20,
             walls: Arc::new(Walls::whole()),
             require: Require::Accepted,
-            gateway: Gateway { base_url: "http://127.0.0.1:1".to_owned(), api_key: None },
+            gateway: Gateway { base_url: "http://127.0.0.1:1".to_owned(), api_key: None, retry_ms: 0 },
             prices: Prices::default(),
             times: Times { freeze_after: Duration::from_secs(3600), park_after: Duration::from_secs(7200) },
             snapshots: SnapshotRules { policy: SnapshotPolicy::Idle, keep: 3 },

@@ -28,6 +28,7 @@ mod turn;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use serde_json::json;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -45,7 +46,7 @@ use super::confined;
 use super::connection::{self, Archive, ConnectionId, FromDaemon};
 use super::disk;
 use super::egress::{self, Egress, Meter};
-use super::gateway::Gateway;
+use super::gateway::{Gateway, Wait};
 use super::inner::Inner;
 use super::link::Link;
 use super::logbook::Logbook;
@@ -109,6 +110,8 @@ pub struct Driver {
     gateway: Gateway,
     /// Bounds how fast the output of the runtime is read.
     output: Arc<Meter>,
+    /// Model calls that wait, as the model API fails.
+    gateway_waits: mpsc::Receiver<Wait>,
     egress: Egress,
     /// What was reached, or not, as it happens.
     egress_notes: mpsc::Receiver<egress::Note>,
@@ -200,6 +203,7 @@ enum Next {
     Permit(mpsc::OwnedPermit<Vec<u8>>),
     Packed(FromPack),
     Egress(egress::Note),
+    Waits(Wait),
     Unlinked,
     Deadline,
     Terminate,
@@ -214,6 +218,7 @@ impl Driver {
         let bills = Bills::new(Cgroup::own(args.sandbox));
         let spool = Spool::open(memory.folder(), args.spool_max);
         let (egress, egress_notes) = Egress::new();
+        let (gateway, gateway_waits) = Gateway::new();
         Ok(Self {
             args: Arc::new(args),
             oom: Arc::new(oom),
@@ -222,7 +227,8 @@ impl Driver {
             terminate: signal(SignalKind::terminate())?,
             spool,
             link: None,
-            gateway: Gateway::new(),
+            gateway,
+            gateway_waits,
             output: Arc::new(Meter::new(u64::MAX, u64::MAX, Instant::now())),
             egress,
             egress_notes,
@@ -266,6 +272,7 @@ impl Driver {
                 }
                 Next::Packed(came) => self.packed(came),
                 Next::Egress(note) => self.egress(note),
+                Next::Waits(wait) => self.model_waits(&wait),
                 // Its reader tells the same; this only keeps the loop from asking again.
                 Next::Unlinked => self.link = None,
                 Next::Deadline => self.deadline().await,
@@ -304,6 +311,7 @@ impl Driver {
             Some(output) = some(process.map(Process::next)) => Next::Output(output),
             Some(permit) = some(out.map(mpsc::Sender::reserve_owned)) => permit.map_or(Next::Unlinked, Next::Permit),
             Some(note) = self.egress_notes.recv() => Next::Egress(note),
+            Some(wait) = self.gateway_waits.recv() => Next::Waits(wait),
             Some(came) = some(packing.map(mpsc::Receiver::recv)) => Next::Packed(came.unwrap_or_else(FromPack::lost)),
             Some(()) = some(deadline.map(tokio::time::sleep_until)) => Next::Deadline,
             _ = self.terminate.recv() => Next::Terminate,
@@ -462,11 +470,24 @@ impl Driver {
     }
 
     fn record_egress(&mut self, events: impl IntoIterator<Item = EgressEvent>) {
-        let running = self.session.as_ref().and_then(|session| session.adapter.running());
-        let turn = running.or_else(|| self.turns.peek().filter(|current| current.begun).map(|current| current.turn.id));
+        let turn = self.turn_that_runs();
         for event in events {
             self.record(Event::new(turn, Kind::Egress, &event));
         }
+    }
+
+    /// Tells of a model call that waits: otherwise a turn would stand still for no reason that anybody sees.
+    fn model_waits(&mut self, wait: &Wait) {
+        let data = json!({
+            "action": "model_retry", "failed": wait.failed, "waitMs": wait.wait.as_millis() as u64, "status": wait.status,
+            "reason": wait.reason,
+        });
+        self.record(Event::new(self.turn_that_runs(), Kind::Lifecycle, &data));
+    }
+
+    fn turn_that_runs(&self) -> Option<TurnId> {
+        let running = self.session.as_ref().and_then(|session| session.adapter.running());
+        running.or_else(|| self.turns.peek().filter(|current| current.begun).map(|current| current.turn.id))
     }
 
     /// Tells the driver something from a task of its own.

@@ -17,6 +17,7 @@ use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use super::count::{Counted, Object, Told};
+use super::retry::longer;
 use crate::wire::usage::ModelUsage;
 
 /// Tokens that are reserved for a call which does not say in a readable way how many it may write: more
@@ -197,7 +198,12 @@ where
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        // What waits has left the body already.
+        let waits = match &self.state {
+            State::Waits(_, Some(frame), _) => frame.data_ref().map_or(0, Bytes::len),
+            _ => 0,
+        };
+        longer(&self.body.size_hint(), waits as u64)
     }
 }
 

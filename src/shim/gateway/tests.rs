@@ -2,11 +2,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 
+mod retries;
+
 /// Reached only by a failing test.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 fn settings(base_url: &str) -> Settings {
-    Settings { base_url: base_url.to_owned(), api_key: Some("sk-real".to_owned()) }
+    Settings { base_url: base_url.to_owned(), api_key: Some("sk-real".to_owned()), retry_ms: 0 }
 }
 
 #[test]
@@ -28,7 +30,7 @@ fn an_endpoint_has_a_scheme_a_host_and_maybe_a_path() {
     }
     let target = Target::new(&settings("http://h")).expect("an address");
     assert!(!format!("{target:?}").contains("sk-real"));
-    let bad = Settings { base_url: "http://h".to_owned(), api_key: Some("a\nb".to_owned()) };
+    let bad = Settings { api_key: Some("a\nb".to_owned()), ..settings("http://h") };
     assert!(matches!(Target::new(&bad), Err(GatewayError::Key)));
 }
 
@@ -36,7 +38,7 @@ fn an_endpoint_has_a_scheme_a_host_and_maybe_a_path() {
 async fn gateway(base_url: &str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
-    let gateway = Gateway::new();
+    let (gateway, _) = Gateway::new();
     if !base_url.is_empty() {
         gateway.aim(&settings(base_url)).expect("an address");
     }
@@ -207,7 +209,12 @@ async fn an_answer_streams_through_as_it_comes() {
 #[tokio::test]
 async fn an_endpoint_without_a_valid_certificate_is_not_spoken_to() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = gateway(&format!("https://{}", listener.local_addr().expect("an address"))).await;
+    let inner = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = inner.local_addr().expect("an address");
+    let (gateway, mut waits) = Gateway::new();
+    let base = format!("https://{}", listener.local_addr().expect("an address"));
+    gateway.aim(&Settings { retry_ms: 5_000, ..settings(&base) }).expect("an address");
+    tokio::spawn(gateway.serve(inner));
     let endpoint = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.expect("a call");
         let mut seen = Vec::new();
@@ -217,6 +224,7 @@ async fn an_endpoint_without_a_valid_certificate_is_not_spoken_to() {
     });
     let answer = exchange(address, &post("/v1/messages", "", "BODY")).await;
     assert!(answer.starts_with("HTTP/1.1 502") && answer.contains("can not be reached"), "{answer}");
+    assert!(waits.try_recv().is_err(), "nor does it become another one");
     if endpoint.is_finished() {
         let seen = String::from_utf8_lossy(&endpoint.await.expect("the call")).into_owned();
         assert!(!seen.contains("sk-real") && !seen.contains("POST"), "{seen}");
@@ -229,7 +237,7 @@ async fn tokens_are_counted_before_the_caller_has_the_end_of_the_answer() {
     let base = format!("http://{}", listener.local_addr().expect("an address"));
     let inner = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = inner.local_addr().expect("an address");
-    let gateway = Gateway::new();
+    let (gateway, _) = Gateway::new();
     gateway.aim(&settings(&base)).expect("an address");
     tokio::spawn(gateway.clone().serve(inner));
     let body = r#"{"model":"m","usage":{"input_tokens":3,"output_tokens":4}}"#;
@@ -265,7 +273,7 @@ async fn budgeted(tokens: u64) -> (Gateway, SocketAddr, TcpListener) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let inner = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = inner.local_addr().expect("an address");
-    let gateway = Gateway::new();
+    let (gateway, _) = Gateway::new();
     gateway.aim(&settings(&format!("http://{}", listener.local_addr().expect("an address")))).expect("an address");
     gateway.budget(&BudgetSettings { tokens: Some(tokens), ..BudgetSettings::default() });
     tokio::spawn(gateway.clone().serve(inner));
