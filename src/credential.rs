@@ -97,7 +97,16 @@ impl Credentials {
         self.store.list_credentials(tenant).await
     }
 
-    /// Changes label or secret. Sandboxes that have the old secret keep it while their processes live.
+    /// One of them.
+    ///
+    /// # Errors
+    ///
+    /// [`CredentialError::NotFound`] if there is none.
+    pub async fn get(&self, tenant: &str, id: CredentialId) -> Result<CredentialRow, CredentialError> {
+        Ok(self.store.get_credential(tenant, id).await?)
+    }
+
+    /// Changes label or secret. What is in the environment of a sandbox stays there while its processes live.
     ///
     /// # Errors
     ///
@@ -116,8 +125,8 @@ impl Credentials {
         Ok(self.store.get_credential(tenant, id).await?)
     }
 
-    /// Forgets a credential. Sandboxes that have it keep it while their processes live; the next ones
-    /// of their sessions do not start until they are given another one.
+    /// Forgets a credential. What is in the environment of a sandbox stays there while its processes live; the
+    /// next ones of its session do not start until it is given another one.
     ///
     /// # Errors
     ///

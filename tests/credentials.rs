@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use support::http::{self, result};
 use support::life::{act, fork, good};
-use support::{Daemon, MODEL_KEY, Model, claude};
+use support::{Daemon, MODEL_KEY, Model, claude, wait_for};
 
 fn start() -> Option<(Model, Daemon)> {
     let claude = claude()?;
@@ -111,6 +111,64 @@ fn walk_processes() -> Vec<String> {
         }
     }
     texts
+}
+
+/// What the model says of the key that comes with the next turn.
+fn key_of(daemon: &Daemon, session: &str) -> String {
+    let said = result(&daemon.say(session, "auth?"));
+    said.split(" chars)").next().expect("a part").to_owned() + " chars)"
+}
+
+#[test]
+fn the_key_of_a_running_sandbox_is_changed_and_taken_away_while_it_runs() {
+    let Some((_model, mut daemon)) = start() else { return };
+    let keys: Vec<_> = (0..4).map(|_| secret()).collect();
+    let id = keep(&daemon, "anthropic", &keys[0]);
+    let (session, other) = (daemon.create(&json!({"agent": "agent", "credentialId": id})), daemon.session());
+    assert_eq!(key_of(&daemon, &session), masked(&keys[0]));
+    assert_eq!(key_of(&daemon, &other), masked(MODEL_KEY));
+
+    let path = format!("/api/credentials/{id}");
+    let change = |key: &str| assert_eq!(daemon.send("PATCH", &path, &json!({"key": key})).status, 200);
+    change(&keys[1]);
+    assert_eq!(key_of(&daemon, &session), masked(&keys[1]));
+    // Between two calls of one turn.
+    let turn = daemon.post(&session, "bash: touch begun; until [ -e go ]; do read -t 0.05 < <(:) || :; done\nauth?");
+    wait_for("the tool runs", || daemon.get(&format!("/api/sessions/{session}/files/begun")).ok_status().then_some(()));
+    change(&keys[2]);
+    good(&daemon.send("POST", &format!("/api/sessions/{session}/files"), &json!({"files": [{"path": "go", "content": ""}]})));
+    assert!(result(&http::events(&turn.finish().text())).starts_with(&masked(&keys[2])));
+    assert_eq!(key_of(&daemon, &other), masked(MODEL_KEY), "of nobody else");
+
+    assert_eq!(daemon.send("DELETE", &path, &json!({})).json(), json!({"ok": true}));
+    let refused = daemon.say(&session, "auth?");
+    let said = refused.iter().find(|event| event.name == "error").expect("an error").data["error"].to_string();
+    assert!(said.contains("401") && said.contains("the credential of this session was deleted"), "{said}");
+    let last = keep(&daemon, "anthropic", &keys[3]);
+    good(&daemon.send("PATCH", &format!("/api/sessions/{session}/config"), &json!({"credentialId": last})));
+    assert_eq!(key_of(&daemon, &session), masked(&keys[3]));
+
+    // The operator's, read again, and by the next daemon.
+    let (first, second) = (secret(), secret());
+    std::fs::write(daemon.master_keys().with_file_name("anthropic_api_key"), &first).expect("writes");
+    let pid = nix::unistd::Pid::from_raw(daemon.pid().cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGHUP).expect("signals");
+    wait_for("it is read", || daemon.log().contains("the key of the model API was read again").then_some(()));
+    assert_eq!(key_of(&daemon, &other), masked(&first));
+    assert_eq!(key_of(&daemon, &session), masked(&keys[3]), "who has another one keeps it");
+    daemon.stop();
+    daemon.model_key(&second);
+    daemon.run();
+    assert_eq!(key_of(&daemon, &other), masked(&second));
+    for session in [&session, &other] {
+        let events = daemon.get(&format!("/api/sessions/{session}/events?type=lifecycle&limit=1000")).text();
+        assert_eq!(events.matches("runtime_started").count(), 1, "all in one process: {events}");
+    }
+    daemon.stop();
+    let mut found = Vec::new();
+    keys.iter().chain([&first, &second]).for_each(|key| holding(&daemon.data(), key, &mut found));
+    assert!(found.is_empty(), "in the state folder: {found:?}");
+    assert!(keys.iter().chain([&first, &second]).all(|key| !daemon.log().contains(key)), "in the journal");
 }
 
 #[test]

@@ -162,6 +162,18 @@ fn what_protocol_3_added_is_understood() {
     assert!(messages.next().is_none());
 }
 
+#[test]
+fn what_protocol_4_added_is_understood() {
+    let mut messages = of::<ToShim>(4, "shim");
+    let mut next = || messages.next().expect("one more");
+    let ToShim::Gateway { op: 1, gateway } = next() else { panic!("gateway") };
+    assert_eq!((gateway.base_url.as_str(), gateway.api_key.as_deref()), ("https://api.anthropic.com", Some("sk-new")));
+    assert_eq!((gateway.retry_ms, gateway.refusal), (300_000, None));
+    let ToShim::Gateway { op: 2, gateway } = next() else { panic!("gateway") };
+    assert_eq!((gateway.api_key, gateway.refusal.as_deref()), (None, Some("the credential was deleted")));
+    assert!(messages.next().is_none());
+}
+
 fn data<T: for<'a> Deserialize<'a>>(event: &ShimEvent) -> T {
     serde_json::from_str(event.data.get()).expect("its data")
 }
@@ -258,6 +270,7 @@ fn every_message_is_in_the_files() {
         ToShim::Lay { .. } => "lay",
         ToShim::Configure { .. } => "configure",
         ToShim::Egress { .. } => "egress",
+        ToShim::Gateway { .. } => "gateway",
         ToShim::Warm => "warm",
         ToShim::Turn(_) => "turn",
         ToShim::Interrupt { .. } => "interrupt",
@@ -280,7 +293,7 @@ fn every_message_is_in_the_files() {
         assert_eq!(name(&message), kind_to_shim(&message));
         seen.insert(kind_to_shim(&message));
     }
-    assert_eq!(seen.len(), 20, "{seen:?}");
+    assert_eq!(seen.len(), 21, "{seen:?}");
     let mut seen = BTreeSet::new();
     for (_, message) in all::<FromShim>("daemon") {
         assert_eq!(name(&message), kind_from_shim(&message));

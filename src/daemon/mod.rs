@@ -179,6 +179,7 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
             base_url: settings.model.base_url.clone(),
             api_key: model_key.as_ref().map(|key| key.reveal().to_owned()),
             retry_ms: settings.model.retry_for.0 * 1000,
+            refusal: None,
         },
         prices: settings.prices.clone(),
         times: Times {
@@ -246,7 +247,7 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
     let collecting = tokio::spawn(gc.keep_running());
     let sweeping = tokio::spawn(sessions.clone().keep_swept(Duration::from_secs(settings.sessions.sweep_every.0)));
     let watching = tokio::spawn(sessions.clone().watch_store());
-    wait_for_stop().await?;
+    wait_for_stop(|| read_model_key(&sessions, &root)).await?;
 
     notify::stopping();
     if host_stops(&*launcher).await {
@@ -381,13 +382,30 @@ async fn host_stops(launcher: &dyn Launcher) -> bool {
     }
 }
 
-async fn wait_for_stop() -> Result<(), DaemonError> {
+/// Reads the key of the model API again, for sandboxes that run as well.
+async fn read_model_key(sessions: &Sessions, root: &Path) {
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    match credential::model_key(credentials.as_deref(), root) {
+        Ok(key) => {
+            let has_key = key.is_some();
+            let is_other = sessions.change_host_key(key.map(|key| key.reveal().to_owned())).await;
+            tracing::info!(has_key, is_other, "the key of the model API was read again");
+        }
+        Err(error) => tracing::error!(error = crate::report::chain(&error), "the key of the model API stays as it was"),
+    }
+}
+
+/// Waits for a signal to stop, and reloads at each SIGHUP.
+async fn wait_for_stop<F: Future<Output = ()>>(reload: impl Fn() -> F) -> Result<(), DaemonError> {
     let os = |source| DaemonError::Os { what: "wait for signals", source };
     let mut terminate = signal(SignalKind::terminate()).map_err(os)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(os)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    let mut hang_up = signal(SignalKind::hangup()).map_err(os)?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            Some(()) = hang_up.recv() => reload().await,
+        }
     }
-    Ok(())
 }

@@ -21,7 +21,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 pub use self::run::{Input, Output, Running};
 use super::frame::{self, Frame, FrameError};
 use super::shim::{
-    BUNDLE_PROTOCOL, FromShim, LogLine, OLDEST_PROTOCOL, Op, PACK_CREDIT, PROTOCOL, RunEnd, ShimEvent, ShimState, ToShim,
+    BUNDLE_PROTOCOL, FromShim, GATEWAY_PROTOCOL, LogLine, OLDEST_PROTOCOL, Op, PACK_CREDIT, PROTOCOL, RunEnd, ShimEvent,
+    ShimState, ToShim,
 };
 use crate::wire::VERSION;
 use crate::wire::usage::ModelUsage;
@@ -366,6 +367,11 @@ impl ShimHandle {
     pub async fn lay(&self, replace: bool, chunks: mpsc::Receiver<std::io::Result<Vec<u8>>>) -> Result<(), LinkError> {
         self.knows_bundles()?;
         self.send_archive(|op| ToShim::Lay { op, replace }, chunks).await
+    }
+
+    /// Whether it understands [`ToShim::Gateway`].
+    pub const fn knows_gateway(&self) -> bool {
+        self.protocol >= GATEWAY_PROTOCOL
     }
 
     const fn knows_bundles(&self) -> Result<(), LinkError> {

@@ -50,11 +50,13 @@ use crate::wire::weakness::Weakness;
 use crate::wire::{PermissionId, SandboxId, SessionId, TurnId};
 
 /// The version that this build speaks.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 /// The version in which [`ToShim::Export`] and [`ToShim::Lay`] came.
 pub const BUNDLE_PROTOCOL: u32 = 2;
 /// The version in which [`ToShim::Run`] and [`ToShim::Logs`] came.
 pub const RUN_PROTOCOL: u32 = 3;
+/// The version in which [`ToShim::Gateway`] came.
+pub const GATEWAY_PROTOCOL: u32 = 4;
 /// The oldest version that this build understands.
 pub const OLDEST_PROTOCOL: u32 = 1;
 
@@ -191,6 +193,14 @@ pub enum ToShim {
         op: Op,
         /// The new state of all of it.
         egress: Box<Egress>,
+    },
+    /// Changes where model calls go, and with which key. Done when the next call goes there; those under way
+    /// go on. Holds a secret. From protocol 4 on.
+    Gateway {
+        /// Answered under this number.
+        op: Op,
+        /// The new state of all of it.
+        gateway: Gateway,
     },
     /// Starts the runtime ahead of the first turn.
     Warm,
@@ -426,7 +436,7 @@ impl Default for EgressLimits {
 }
 
 /// Where model calls go. The key never enters the sandbox.
-#[derive(Clone, Deserialize, Serialize)]
+#[derive(Clone, Default, Deserialize, Serialize)]
 pub struct Gateway {
     /// Address of the model API, `http://…` or `https://…`, without `/v1`.
     pub base_url: String,
@@ -436,13 +446,21 @@ pub struct Gateway {
     /// was this.
     #[serde(default)]
     pub retry_ms: u64,
+    /// Why no call leaves at all; each is answered 401 with this sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<String>,
 }
 
 impl std::fmt::Debug for Gateway {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let key = if self.api_key.is_some() { "set" } else { "none" };
         let mut shown = f.debug_struct("Gateway");
-        shown.field("base_url", &self.base_url).field("api_key", &key).field("retry_ms", &self.retry_ms).finish()
+        shown
+            .field("base_url", &self.base_url)
+            .field("api_key", &key)
+            .field("retry_ms", &self.retry_ms)
+            .field("refusal", &self.refusal)
+            .finish()
     }
 }
 

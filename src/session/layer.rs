@@ -27,6 +27,8 @@ use crate::store::SessionRow;
 use crate::wire::session::SessionConfig;
 use crate::wire::{SandboxId, SessionId};
 
+/// What a call of the model is told.
+const NO_MODEL: &str = "no call of the model leaves while an agent is installed";
 /// Layers have no events.
 const EVENT: i64 = 0;
 
@@ -178,7 +180,7 @@ async fn fill(
         session: maker.id,
         agent: maker.agent.clone(),
         env: scripts::environment(definition),
-        gateway: Gateway { base_url: context.settings.gateway.base_url.clone(), api_key: None },
+        gateway: Gateway { refusal: Some(NO_MODEL.to_owned()), ..context.settings.gateway.clone() },
         options: options(context, maker, None)?,
         resume: false,
         egress: scripts::egress(context, maker, &rules),

@@ -21,6 +21,7 @@ pub mod exec;
 mod farewell;
 pub mod files;
 mod fork;
+mod gateway;
 pub mod layer;
 mod limits;
 mod logs;
@@ -101,7 +102,7 @@ pub struct SessionSettings {
     pub walls: Arc<Walls>,
     /// How much of it is required.
     pub require: Require,
-    /// Where model calls go.
+    /// Where model calls go, and the key of those sessions that have none of their own.
     pub gateway: Gateway,
     /// How requests for permission are put to the caller, in sessions whose mode asks.
     pub ask: Ask,
@@ -160,6 +161,8 @@ struct Context {
     /// Sessions that were ended, until their sandboxes are gone.
     leaving: watch::Sender<HashMap<SessionId, Leaving>>,
     metrics: Metrics,
+    /// The key of the model API of sessions that have none of their own.
+    host_key: Mutex<Option<String>>,
     /// Bounds how many of those are packed at a time.
     farewells: Semaphore,
     host: watch::Sender<Host>,
@@ -263,8 +266,9 @@ impl Sessions {
         versions: Arc<Versions>,
         snapshots: Snapshots,
         layers: Snapshots,
-        settings: SessionSettings,
+        mut settings: SessionSettings,
     ) -> Self {
+        let host_key = settings.gateway.api_key.take();
         Self {
             context: Arc::new(Context {
                 store,
@@ -281,6 +285,7 @@ impl Sessions {
                 drivers: TaskTracker::new(),
                 leaving: watch::Sender::new(HashMap::new()),
                 metrics: Metrics::new(),
+                host_key: Mutex::new(host_key),
                 farewells: Semaphore::new(FAREWELLS),
                 host: watch::Sender::new(Host::Stays),
                 packers: Semaphore::new(PACKERS_MAX),

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::driver::PackError;
 use super::scripts::{self, Script, ScriptError};
-use super::{Context, SessionError, Times, egress, layer, limits, security};
+use super::{Context, SessionError, Times, egress, gateway, layer, limits, security};
 use crate::agent::manifest::{MCP_SERVERS, STARTUP, ScriptRules};
 use crate::agent::{ContentError, Definition, Digest, Overlay, Version};
 use crate::archive::WORK;
@@ -22,7 +22,7 @@ use crate::credential::CredentialError;
 use crate::fault::{self, Point};
 use crate::link::daemon::{Connection, LinkError, ShimHandle, connect};
 use crate::link::frame::CHUNK;
-use crate::link::shim::{Gateway, RawValueEq, Room, SessionOptions, Setup, ToShim};
+use crate::link::shim::{RawValueEq, Room, SessionOptions, Setup, ToShim};
 use crate::report::chain;
 use crate::sandbox::walls::WallError;
 use crate::sandbox::{LaunchError, Spec};
@@ -439,12 +439,7 @@ async fn setup(context: &Context, session: &SessionRow, definition: Definition) 
         None => BTreeMap::new(),
     };
     let mut env = environment(context, session, definition.env, kept).await?;
-    let own_key = env.remove(KEY_VARIABLE).filter(|key| !key.is_empty());
-    let gateway = Gateway {
-        base_url: context.settings.gateway.base_url.clone(),
-        api_key: own_key.or_else(|| context.settings.gateway.api_key.clone()),
-        retry_ms: context.settings.gateway.retry_ms,
-    };
+    let gateway = gateway::of(context, &mut env);
     let mut options = options(context, session, definition.model)?;
     // Also of a session without a conversation, which may be one whose turns were all cut off.
     options.limits.budget.before = Some(context.store.spent(session.id).await?);

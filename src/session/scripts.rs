@@ -127,6 +127,7 @@ impl Script<'_> {
 /// How a script ended, if not well.
 fn how(end: &RunEnd, timeout: Duration) -> Option<String> {
     match *end {
+        RunEnd { limit: Some(limit), .. } => Some(format!("was ended at a limit of the session: {}", limit.prefix())),
         RunEnd { timed_out: true, .. } => Some(format!("took longer than {}", TimeSpan(timeout.as_secs()))),
         RunEnd { code: Some(0), .. } => None,
         RunEnd { code: Some(code), .. } => Some(format!("ended with exit code {code}")),
@@ -157,7 +158,7 @@ mod tests {
     #[test]
     fn it_is_told_how_a_script_ended_and_what_it_wrote() {
         let minute = Duration::from_secs(60);
-        let how = |code, signal, timed_out| how(&RunEnd { code, signal, timed_out, cut: false }, minute);
+        let how = |code, signal, timed_out| how(&RunEnd { code, signal, timed_out, ..RunEnd::default() }, minute);
         assert_eq!(how(Some(0), None, false), None);
         assert_eq!(how(Some(3), None, false).as_deref(), Some("ended with exit code 3"));
         assert_eq!(how(None, Some(9), false).as_deref(), Some("was ended by SIGKILL"));

@@ -124,6 +124,8 @@ struct Target {
     key: Option<HeaderValue>,
     /// How long a call is tried again.
     patience: Duration,
+    /// Why no call leaves.
+    refusal: Option<String>,
 }
 
 impl Target {
@@ -141,7 +143,14 @@ impl Target {
         if let Some(key) = &mut key {
             key.set_sensitive(true);
         }
-        Ok(Self { scheme, authority, prefix, key, patience: Duration::from_millis(settings.retry_ms) })
+        Ok(Self {
+            scheme,
+            authority,
+            prefix,
+            key,
+            patience: Duration::from_millis(settings.retry_ms),
+            refusal: settings.refusal.clone(),
+        })
     }
 
     fn uri(&self, path: &str, query: Option<&str>) -> Result<Uri, hyper::http::Error> {
@@ -312,14 +321,16 @@ impl Gateway {
             return too_large();
         }
         if let Some(why) = (path == MESSAGES).then(|| self.over_budget()).flatten() {
-            // A caller that is cut off while it sends would take that for a fault of the connection.
-            let mut rest = Limited::new(request.into_body(), BODY_MAX);
-            while let Some(Ok(_)) = rest.frame().await {}
+            read_to_end(request.into_body()).await;
             return spent(&why);
         }
         let Some(target) = self.target() else {
             return refusal(StatusCode::BAD_GATEWAY, "api_error", "no session is set up, so there is no model endpoint");
         };
+        if let Some(why) = &target.refusal {
+            read_to_end(request.into_body()).await;
+            return keyless(why);
+        }
         let place = (path == MESSAGES && self.has_budget()).then(Place::default);
         let (_caller, gone) = watch::channel(());
         let held = place.clone().map(|place| (Held::new(place, slot), gone));
@@ -377,6 +388,9 @@ impl Gateway {
             let (Some(target), Some(body)) = (self.target(), replay.attempt()) else {
                 return Err("the call can not be tried again".into());
             };
+            if let Some(why) = &target.refusal {
+                return Ok(keyless(why));
+            }
             let mut outgoing = Request::new(body.boxed_unsync());
             *outgoing.method_mut() = Method::POST;
             *outgoing.uri_mut() = target.uri(&path, parts.uri.query())?;
@@ -561,6 +575,19 @@ fn spent(why: &str) -> Response<Outgoing> {
     tracing::info!(why, "model call refused, the budget is spent");
     // A status that runtimes do not try again.
     refusal(StatusCode::BAD_REQUEST, "invalid_request_error", &format!("Ash: {}", Reached::Budget.cause(why)))
+}
+
+fn keyless(why: &str) -> Response<Outgoing> {
+    tracing::info!(why, "model call refused, there is no key for it");
+    let mut response = refusal(StatusCode::UNAUTHORIZED, "authentication_error", &format!("Ash: {why}"));
+    give_up(response.headers_mut());
+    response
+}
+
+/// A caller that is cut off while it sends would take that for a fault of the connection.
+async fn read_to_end(body: Incoming) {
+    let mut rest = Limited::new(body, BODY_MAX);
+    while let Some(Ok(_)) = rest.frame().await {}
 }
 
 /// An error as the model API tells it.

@@ -121,7 +121,7 @@ impl Host {
             session: self.session,
             agent: "test".to_owned(),
             env: [("MINE".to_owned(), "yes".to_owned())].into(),
-            gateway: Gateway { base_url: model.to_owned(), api_key: Some(KEY.to_owned()), retry_ms: 0 },
+            gateway: Gateway { base_url: model.to_owned(), api_key: Some(KEY.to_owned()), ..Gateway::default() },
             options: SessionOptions { permission_mode: "bypassPermissions".to_owned(), ..SessionOptions::default() },
             resume: false,
             egress: Egress::default(),

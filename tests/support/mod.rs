@@ -164,6 +164,7 @@ pub struct Daemon {
     claude: PathBuf,
     model_url: String,
     extra: String,
+    model_key: String,
     env: Vec<(&'static str, String)>,
     arguments: Vec<std::ffi::OsString>,
     /// Where programs reach it, once it runs.
@@ -190,6 +191,7 @@ impl Daemon {
             claude: claude.to_owned(),
             model_url: model_url.to_owned(),
             extra: extra.to_owned(),
+            model_key: MODEL_KEY.to_owned(),
             env: Vec::new(),
             arguments: Vec::new(),
             http: String::new(),
@@ -217,7 +219,7 @@ impl Daemon {
         std::fs::write(&config, text).expect("writes");
         let credentials = self.folder.path().join("credentials");
         std::fs::create_dir_all(&credentials).expect("folder");
-        std::fs::write(credentials.join("anthropic_api_key"), MODEL_KEY).expect("writes");
+        std::fs::write(credentials.join("anthropic_api_key"), &self.model_key).expect("writes");
         let master = self.master_keys();
         if !master.exists() {
             std::fs::write(master, MASTER_KEY).expect("writes");
@@ -235,6 +237,11 @@ impl Daemon {
     /// The file of its master keys. A test may change it before it starts.
     pub fn master_keys(&self) -> PathBuf {
         self.folder.path().join("credentials/master_key")
+    }
+
+    /// Sets the key of the model with which it starts the next time.
+    pub fn model_key(&mut self, key: &str) {
+        key.clone_into(&mut self.model_key);
     }
 
     /// Starts it on its state folder, again if need be, and waits until it listens.

@@ -11,7 +11,9 @@ use crate::http::extract::{Id, Json};
 use crate::http::problem::Failure;
 use crate::store::CredentialRow;
 use crate::wire::CredentialId;
-use crate::wire::credential::{ChangeCredential, CreateCredential, Credential, CredentialBody, CredentialList, Resealed};
+use crate::wire::credential::{
+    ChangeCredential, CreateCredential, Credential, CredentialBody, CredentialList, CredentialType, Resealed,
+};
 
 fn shown(row: CredentialRow) -> Credential {
     Credential {
@@ -47,12 +49,22 @@ pub async fn change(
 ) -> Result<JsonBody<CredentialBody>, Failure> {
     let is_rotated = body.key.is_some();
     let row = app.credentials.change(&caller.tenant, id, body).await?;
+    if is_rotated {
+        app.sessions.credential_changed(&caller.tenant, id).await;
+    }
     tracing::info!(principal = caller.name, credential = %id, rotated = is_rotated, "credential changed");
     Ok(JsonBody(CredentialBody { credential: shown(row) }))
 }
 
 pub async fn delete(State(app): State<App>, caller: Principal, Id(id): Id<CredentialId>) -> Result<JsonBody<Value>, Failure> {
-    app.credentials.delete(&caller.tenant, id).await?;
+    let row = app.credentials.get(&caller.tenant, id).await?;
+    if row.kind == CredentialType::Anthropic {
+        app.sessions.credential_goes(&caller.tenant, id).await;
+    }
+    if let Err(error) = app.credentials.delete(&caller.tenant, id).await {
+        app.sessions.credential_changed(&caller.tenant, id).await;
+        return Err(error.into());
+    }
     tracing::info!(principal = caller.name, credential = %id, "credential deleted");
     Ok(JsonBody(json!({"ok": true})))
 }

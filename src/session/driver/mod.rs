@@ -23,6 +23,7 @@
 mod bundle;
 mod compare;
 mod egress;
+mod gateway;
 mod life;
 mod limits;
 mod log;
@@ -54,6 +55,7 @@ use crate::lifecycle::{Change, Input, Verb};
 use crate::link::daemon::ShimHandle;
 use crate::link::shim::{EndState, ToShim, Turn, TurnEnd};
 use crate::report::chain;
+use crate::session::gateway::Changed;
 use crate::session::security::Made;
 use crate::snapshot::Manifest;
 use crate::store::{Advance, NewEvent, PermissionRow, SessionRow, StoreError, TurnKey, TurnRow, TurnState, now};
@@ -130,6 +132,13 @@ pub(super) enum Request {
         egress: Egress,
         /// Told whether it counts, when that is known.
         reply: Reply<Applied>,
+    },
+    /// A secret has changed, perhaps one of the session.
+    Rekey {
+        /// Which.
+        changed: Changed,
+        /// Told when the new one counts.
+        reply: Reply<()>,
     },
     /// Say what is known of how its sandbox is confined.
     Made {
@@ -254,6 +263,16 @@ pub(super) struct Driver {
     up_since: Option<tokio::time::Instant>,
     /// Whether limits were changed since the sandbox is being started.
     limits_changed: bool,
+    key: Key,
+}
+
+/// How the key of the session stands.
+#[derive(Debug, Default)]
+struct Key {
+    /// Whether its credential was deleted.
+    is_gone: bool,
+    /// Whether its sandbox may have an old one.
+    is_stale: bool,
 }
 
 impl Driver {
@@ -273,6 +292,7 @@ impl Driver {
             unheard: true,
             up_since: None,
             limits_changed: false,
+            key: Key::default(),
             context,
             session,
             requests,
@@ -449,6 +469,7 @@ impl Driver {
                 answer(reply, outcome);
             }
             Request::Egress { egress, reply } => self.change_egress(egress, reply).await,
+            Request::Rekey { changed, reply } => self.rekey(changed, reply).await,
             Request::Made { reply } => answer(reply, Ok(self.made())),
             Request::Limits { change, reply } => {
                 let outcome = self.change_limits(change).await;
@@ -484,17 +505,22 @@ impl Driver {
             mcp_servers: old.mcp_servers,
             permission_mode: new.permission_mode.or(old.permission_mode),
             egress: old.egress,
-            credential_id: new.credential_id.or(old.credential_id).filter(|id| !id.is_empty()),
+            credential_id: new.credential_id.or_else(|| old.credential_id.clone()).filter(|id| !id.is_empty()),
             limits: old.limits,
         };
         let model = model.or_else(|| self.session.model.clone());
         let invalid = |e: OpenError| SessionError::Invalid { field: "config".to_owned(), reason: chain(&e) };
         let changed = SessionRow { model: model.clone(), config: config.clone(), ..self.session.clone() };
         let options = current_options(&self.context, &changed).map_err(invalid)?;
+        let has_new_key = config.credential_id != old.credential_id;
         let stored = self.store(Advance { settings: Some((model, config)), ..Advance::default() }).await?;
         self.session = changed;
         self.publish(stored);
         self.tell(ToShim::Configure { options }).await;
+        if has_new_key {
+            self.key = Key { is_gone: false, is_stale: !matches!(self.sandbox, Sandbox::Cold) };
+            self.pass_gateway_on().await;
+        }
         Ok(())
     }
 
@@ -536,6 +562,7 @@ impl Request {
             | Self::Stop { reply }
             | Self::Resume { reply }
             | Self::Note { reply, .. }
+            | Self::Rekey { reply, .. }
             | Self::Rewind(Rewind { reply, .. })
             | Self::End { reply } => answer(reply, Err(error)),
             Self::Egress { reply, .. } => answer(reply, Err(error)),

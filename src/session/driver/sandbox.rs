@@ -183,6 +183,10 @@ impl Driver {
                 let left = self.left_behind(&connection);
                 self.sandbox = Sandbox::Up(Box::new(connection));
                 self.pass_settings().await;
+                // One that outlived a daemon may have a key that was changed while there was none.
+                if !is_new || self.key.is_stale {
+                    self.pass_gateway_on().await;
+                }
                 self.catch_up_limits().await;
                 if let Some(reply) = self.creating.take() {
                     let created = self.created().await;

@@ -20,7 +20,7 @@ impl Shim {
         loop {
             match self.hear().await {
                 ToShim::Egress { op, egress } if !egress.allow.is_empty() => return (op, *egress),
-                ToShim::Egress { .. } | ToShim::Ack { .. } | ToShim::Configure { .. } => {}
+                ToShim::Egress { .. } | ToShim::Gateway { .. } | ToShim::Ack { .. } | ToShim::Configure { .. } => {}
                 other => panic!("{other:?} in place of a list"),
             }
         }

@@ -272,7 +272,7 @@ impl World {
             tmp_bytes: 1 << 20,
             walls: Arc::new(Walls::whole()),
             require: Require::Accepted,
-            gateway: Gateway { base_url: "http://127.0.0.1:1".to_owned(), api_key: None, retry_ms: 0 },
+            gateway: Gateway { base_url: "http://127.0.0.1:1".to_owned(), ..Gateway::default() },
             prices: Prices::default(),
             times: Times { freeze_after: Duration::from_secs(3600), park_after: Duration::from_secs(7200) },
             snapshots: SnapshotRules { policy: SnapshotPolicy::Idle, keep: 3 },
@@ -492,6 +492,7 @@ impl Shim {
         loop {
             match self.hear().await {
                 ToShim::Ack { .. } | ToShim::Configure { .. } | ToShim::Egress { .. } | ToShim::PackMore { .. } => {}
+                ToShim::Gateway { .. } => {}
                 order => return order,
             }
         }

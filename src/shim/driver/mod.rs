@@ -368,6 +368,13 @@ impl Driver {
                 self.egress.apply(&egress);
                 self.reply(id, op, Ok(()));
             }
+            ToShim::Gateway { op, gateway } => {
+                let result = self.gateway.aim(&gateway).map_err(|error| report::chain(&error));
+                if let Some(session) = self.session.as_mut().filter(|_| result.is_ok()) {
+                    session.setup.gateway = gateway;
+                }
+                self.reply(id, op, result);
+            }
             ToShim::Warm => self.warm = true,
             ToShim::Turn(turn) => self.give(turn),
             ToShim::Interrupt { turn } => self.interrupt(turn).await,

@@ -8,7 +8,7 @@ mod retries;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 fn settings(base_url: &str) -> Settings {
-    Settings { base_url: base_url.to_owned(), api_key: Some("sk-real".to_owned()), retry_ms: 0 }
+    Settings { base_url: base_url.to_owned(), api_key: Some("sk-real".to_owned()), ..Settings::default() }
 }
 
 #[test]

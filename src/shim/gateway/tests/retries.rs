@@ -115,6 +115,26 @@ async fn a_budget_that_is_spent_meanwhile_ends_the_wait() {
 }
 
 #[tokio::test]
+async fn without_a_key_nothing_leaves_also_of_what_waits() {
+    let (gateway, address, mut waits, listener) = patient(Duration::from_secs(60)).await;
+    let call = tokio::spawn(async move { exchange(address, &post("/v1/messages", "", "BODY")).await });
+    let (mut model, _) = request(&listener, "BODY").await;
+    model.write_all(failing("529 Busy", "").as_bytes()).await.expect("written");
+    waits.recv().await.expect("told");
+    let base = format!("http://{}", listener.local_addr().expect("an address"));
+    let gone = Settings { api_key: None, refusal: Some("the credential is gone".to_owned()), ..settings(&base) };
+    gateway.aim(&gone).expect("an address");
+    let waited = tokio::time::timeout(DEADLINE, call).await.expect("answered in time").expect("answered");
+    let others = [waited, exchange(address, &post("/v1/messages", "", "BODY")).await];
+    let counted = exchange(address, &post("/v1/messages/count_tokens", "", "BODY")).await;
+    for answer in others.iter().chain([&counted]) {
+        assert!(answer.starts_with("HTTP/1.1 401") && answer.contains("x-should-retry: false\r\n"), "{answer}");
+        assert!(answer.contains("authentication_error") && answer.contains("Ash: the credential is gone"), "{answer}");
+    }
+    is_over(&gateway, listener).await;
+}
+
+#[tokio::test]
 async fn an_answer_that_breaks_off_is_not_tried_again() {
     let (gateway, address, mut waits, listener) = patient(Duration::from_secs(60)).await;
     let mut caller = TcpStream::connect(address).await.expect("connected");
