@@ -11,7 +11,7 @@ const LIMIT: u64 = 16 << 20;
 
 async fn run(daemon: &mut Daemon, op: u64, command: &str) -> RunEnd {
     let job = Job::Shell { command: command.to_owned() };
-    let run = Box::new(Run { job, input: false, timeout_ms: None, output_max: Some(0) });
+    let run = Box::new(Run { job, input: false, timeout_ms: None, output_max: Some(0), starts: false });
     daemon.send(&ToShim::Run { op, run }).await;
     loop {
         match daemon.next().await.expect("an answer") {
