@@ -67,10 +67,12 @@ fn options(arguments: Arguments) -> Options {
         etc: arguments.etc,
         bwrap: arguments.bwrap,
     });
-    let default_control = if arguments.dev { arguments.data.join("ash.sock") } else { DEFAULT_CONTROL.into() };
+    // What is named after it, such as the place of snapshots, is absolute.
+    let data = std::path::absolute(&arguments.data).unwrap_or(arguments.data);
+    let default_control = if arguments.dev { data.join("ash.sock") } else { DEFAULT_CONTROL.into() };
     Options {
         sources: arguments.config.map_or_else(|| Sources::Root("/".into()), Sources::File),
-        data: arguments.data,
+        data,
         control: arguments.control.unwrap_or(default_control),
         direct,
     }
