@@ -48,8 +48,12 @@ const IDLE_TICK: Duration = Duration::from_secs(1);
 const PATROL: Duration = Duration::from_secs(10);
 /// The same while nothing seems to be.
 const IDLE_PATROL: Duration = Duration::from_secs(60);
-/// Looks that seem needed take no more than this part of the time, and the others of the second.
+/// The same where the file system does not count files.
+const BLIND_PATROL: Duration = Duration::from_secs(1);
+/// How long after a look the next one comes at least, in times that it took: where it seems needed, where nobody
+/// can know, and otherwise.
 const SHARE: u32 = 5;
+const BLIND_SHARE: u32 = 10;
 const PATROL_SHARE: u32 = 50;
 /// What programs may take while it is too much already: a shell writes its history, a deletion an index.
 const SLACK: Taken = Taken { bytes: 4 << 20, files: 200 };
@@ -73,10 +77,10 @@ impl Filled {
         Some(Self { bytes, files })
     }
 
-    /// The most that one of them took since then, if none freed anything. `None` if that is not counted.
-    fn since(self, then: Self) -> Option<Taken> {
-        let files = self.files?.saturating_sub(then.files?);
-        Some(Taken { bytes: self.bytes.saturating_sub(then.bytes), files })
+    /// The most that one of them took since then, if none freed anything, as far as that is counted.
+    fn since(self, then: Self) -> Taken {
+        let files = self.files.zip(then.files).map_or(0, |(now, then)| now.saturating_sub(then));
+        Taken { bytes: self.bytes.saturating_sub(then.bytes), files }
     }
 }
 
@@ -85,6 +89,8 @@ impl Filled {
 pub struct Found {
     /// What is taken, or a part of it that is too much already.
     pub taken: Taken,
+    /// Whether both folders could be looked through.
+    is_whole: bool,
     /// What the file system said before it.
     filled: Option<Filled>,
     began: Instant,
@@ -129,14 +135,17 @@ impl Watch {
         Self { measurer: None, limit: None, state, last: None, asked_at: None, is_looking: false, wanted: None }
     }
 
-    /// Sets the limit, which counts at once.
-    pub fn limit(&mut self, limit: Option<Taken>, state: &Path, to: &mpsc::Sender<Input>) {
-        if limit.is_some() && self.measurer.is_none() {
-            match Measurer::start(state.to_owned(), to.clone()) {
-                Ok(measurer) => self.measurer = Some(measurer),
-                Err(error) => tracing::error!(%error, "what is on the disk can not be measured"),
-            }
+    /// Starts the thread that looks through the folders in `state`, if it does not run, before anything runs
+    /// inside, which could use up all tasks.
+    pub fn begin(&mut self, state: &Path, to: &mpsc::Sender<Input>) -> io::Result<()> {
+        if self.measurer.is_none() {
+            self.measurer = Some(Measurer::start(state.to_owned(), to.clone())?);
         }
+        Ok(())
+    }
+
+    /// Sets the limit, which counts at once.
+    pub fn limit(&mut self, limit: Option<Taken>) {
         if self.limit != limit {
             self.limit = limit;
             self.asked_at = None;
@@ -188,15 +197,15 @@ impl Watch {
         let (Some(most), Some(last)) = (self.most(), self.last) else { return self.limit.is_some() };
         let cost = last.ended.duration_since(last.began);
         let age = now.duration_since(last.ended);
-        let more = filled.and_then(|filled| filled.since(last.filled?));
+        let more = filled.and_then(|filled| Some(filled.since(last.filled?)));
         let may_be_over = more.is_some_and(|more| last.taken.and(more).is_beyond(most));
-        let patrol = match more {
-            // The file system does not tell.
-            None => IDLE_TICK,
-            Some(_) if is_busy => PATROL,
-            Some(_) => IDLE_PATROL,
+        let patrol = match filled.and_then(|filled| filled.files) {
+            // The file system does not tell how many there are, as btrfs.
+            None => BLIND_PATROL.max(cost * BLIND_SHARE),
+            Some(_) if is_busy => PATROL.max(cost * PATROL_SHARE),
+            Some(_) => IDLE_PATROL.max(cost * PATROL_SHARE),
         };
-        (may_be_over && age >= cost * SHARE) || age >= patrol.max(cost * PATROL_SHARE)
+        (may_be_over && age >= cost * SHARE) || age >= patrol
     }
 
     /// More than this is too much. `None` where it has to be measured how much there is.
@@ -215,12 +224,17 @@ impl Watch {
     /// Takes what was found.
     pub fn found(&mut self, found: Found) -> Verdict {
         self.is_looking = false;
-        self.last = Some(found);
         let is_wanted = self.wanted.is_some_and(|since| since <= found.began);
         if is_wanted {
             self.wanted = None;
         }
         let Some(limit) = self.limit else { return Verdict::Fine };
+        if !found.is_whole {
+            // Nothing is known that was not known before. Not at once again, as it fails at once.
+            self.asked_at = Some(found.ended + IDLE_TICK);
+            return if self.is_over() { Verdict::StillOver(is_wanted) } else { Verdict::Fine };
+        }
+        self.last = Some(found);
         if !found.taken.is_beyond(limit) {
             self.state = State::Within;
             return Verdict::Fine;
@@ -254,7 +268,7 @@ impl Watch {
     }
 }
 
-/// The thread that looks. It is there before anything runs inside, which could use up all tasks.
+/// The thread that looks.
 #[derive(Debug)]
 struct Measurer {
     asks: threads::Sender<Option<Taken>>,
@@ -285,10 +299,11 @@ fn look(state: &Path, most: Option<Taken>) -> Found {
     let began = Instant::now();
     // Before, so that what is taken meanwhile counts as taken since.
     let filled = Filled::of(state);
-    let mut taken = Taken::default();
+    let (mut taken, mut is_whole) = (Taken::default(), true);
     for name in FOLDERS {
         if let Err(error) = walk::add(state, name, most, &mut taken) {
-            tracing::warn!(folder = name, %error, "what is on the disk can not be measured, ignoring");
+            is_whole = false;
+            tracing::warn!(folder = name, %error, "what is on the disk can not be measured now, trying again");
         }
     }
     if !most.is_some_and(|most| taken.is_beyond(most))
@@ -296,5 +311,5 @@ fn look(state: &Path, most: Option<Taken>) -> Found {
     {
         taken.bytes = taken.bytes.saturating_add(held::bytes(stat.st_dev));
     }
-    Found { taken, filled, began, ended: Instant::now() }
+    Found { taken, is_whole, filled, began, ended: Instant::now() }
 }

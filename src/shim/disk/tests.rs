@@ -117,7 +117,7 @@ fn watch() -> Watch {
 
 fn found(taken: Taken, filled: Taken, began: Instant, took: Duration) -> Found {
     let filled = Some(Filled { bytes: filled.bytes, files: Some(filled.files) });
-    Found { taken, filled, began, ended: began + took }
+    Found { taken, is_whole: true, filled, began, ended: began + took }
 }
 
 #[tokio::test]
@@ -137,8 +137,9 @@ async fn files_are_looked_through_only_where_it_may_be_too_much_and_never_for_lo
     assert!(watch.is_due(later(10_000), true, filled(0, 0)), "others may have freed what we took");
     assert!(!watch.is_due(later(10_000), false, filled(0, 0)));
     assert!(watch.is_due(later(60_000), false, filled(0, 0)));
-    let unknown = Some(Filled { bytes: 5000 * MIB, files: None });
-    assert!(!watch.is_due(later(9_999), true, unknown) && watch.is_due(later(10_000), true, unknown));
+    let unknown = |mib| Some(Filled { bytes: mib * MIB, files: None });
+    assert!(!watch.is_due(later(1_999), true, unknown(5000)) && watch.is_due(later(2_000), true, unknown(5000)));
+    assert!(watch.is_due(later(1_000), true, unknown(5091)), "bytes are counted everywhere");
 }
 
 #[tokio::test]
@@ -176,17 +177,34 @@ async fn a_turn_is_refused_by_a_look_that_began_behind_it_alone() {
 #[tokio::test]
 async fn a_limit_that_is_raised_counts_at_once_and_one_that_is_lowered_is_looked_at() {
     let now = Instant::now();
-    let (to, _inbox) = mpsc::channel(1);
     let mut watch = watch();
     for _ in 0..2 {
         watch.found(found(at(1, 200), at(1, 200), now, Duration::ZERO));
     }
     assert!(watch.is_over());
-    let (_dir, root) = folder();
-    watch.limit(Some(at(1000, 300)), &root, &to);
+    watch.limit(Some(at(1000, 300)));
     assert!(!watch.is_over());
-    watch.limit(Some(at(1000, 150)), &root, &to);
+    watch.limit(Some(at(1000, 150)));
     assert!(watch.is_due(now, false, None));
-    watch.limit(None, &root, &to);
+    watch.limit(None);
     assert_eq!((watch.is_over(), watch.next(true)), (false, None));
+}
+
+#[tokio::test]
+async fn a_look_that_failed_says_nothing_and_a_turn_is_not_given_for_it() {
+    let now = Instant::now();
+    let mut watch = watch();
+    let failed = |began| Found { is_whole: false, ..found(at(0, 0), at(0, 0), began, Duration::ZERO) };
+    assert_eq!(watch.found(failed(now)), Verdict::Fine);
+    assert!(watch.is_due(now, true, None), "as if there had been none");
+    for _ in 0..2 {
+        watch.found(found(at(1, 200), at(1, 200), now, Duration::ZERO));
+    }
+    watch.want(now);
+    assert_eq!(watch.found(failed(now)), Verdict::StillOver(true));
+    assert!(watch.is_over());
+    let (_dir, root) = folder();
+    assert!(!look(&root, None).is_whole, "there is nothing");
+    FOLDERS.iter().for_each(|name| fs::create_dir(root.join(name)).expect("made"));
+    assert!(look(&root, None).is_whole && look(&root, None).taken.files == 2);
 }

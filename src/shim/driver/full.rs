@@ -15,7 +15,7 @@ impl Driver {
     /// Takes up the limit that the session's options say now.
     pub(super) fn apply_disk_limit(&mut self) {
         let limit = self.limits().and_then(most);
-        self.disk.limit(limit, &self.args.state, &self.to_self);
+        self.disk.limit(limit);
     }
 
     /// Whether something can write, and that is not Ash itself.

@@ -415,6 +415,8 @@ impl Driver {
             return Err(format!("the sandbox belongs to session {}", session.setup.session));
         }
         self.gateway.aim(&setup.gateway).map_err(|error| report::chain(&error))?;
+        // A session whose disk can not be bounded is none.
+        self.disk.begin(&self.args.state, &self.to_self).map_err(|error| format!("start a thread: {error}"))?;
         self.egress.apply(&setup.egress);
         if let Some(session) = &mut self.session {
             session.setup = setup;
