@@ -7,11 +7,12 @@
 //! ```
 //!
 //! The reader hands over one line at a time and waits until it is taken. So when the driver stops
-//! taking, the pipe fills and the runtime waits; nothing piles up here, and nothing is lost.
+//! taking, the socket fills and the runtime waits; nothing piles up here, and nothing is lost.
 //!
-//! Standard input and output are sockets, not pipes: everything inside has the runtime's user, and
-//! could open a pipe through `/proc/<pid>/fd` to write lines in the runtime's name, or take away
-//! those meant for it. A socket can not be opened like that (`ENXIO`).
+//! All three are sockets, not pipes: everything inside has the runtime's user, and could open a
+//! pipe through `/proc/<pid>/fd` to write lines in the runtime's name, or take away those meant for
+//! it. A socket can not be opened like that (`ENXIO`). What it says on standard error is told as the
+//! reason of its end.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -21,7 +22,6 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
-use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -72,8 +72,7 @@ impl Process {
         book: Logbook,
         rate: Arc<Meter>,
     ) -> Result<Self, String> {
-        let pipes = pipes().map_err(|error| format!("make pipes: {error}"))?;
-        let (stdin, stdout, stderr, theirs) = pipes;
+        let ([stdin, stdout, stderr], theirs) = sockets().map_err(|error| format!("make sockets: {error}"))?;
         let child = inner.spawn(launch.argv, env, WORKSPACE_INSIDE, theirs).await.map_err(|error| match error {
             InnerError::Failed(reason) => reason,
             other => other.to_string(),
@@ -117,18 +116,15 @@ impl Process {
     }
 }
 
-type Pipes = (UnixStream, UnixStream, pipe::Receiver, [OwnedFd; 3]);
-
 /// Our ends of standard input, output and error, and theirs.
-fn pipes() -> io::Result<Pipes> {
-    let (stdin, to_stdin) = Socket::pair()?;
-    let (from_stdout, stdout) = Socket::pair()?;
-    let (from_stderr, stderr) = io::pipe()?;
-    to_stdin.set_nonblocking(true)?;
-    from_stdout.set_nonblocking(true)?;
-    let ours =
-        (UnixStream::from_std(to_stdin)?, UnixStream::from_std(from_stdout)?, pipe::Receiver::from_owned_fd(from_stderr.into())?);
-    Ok((ours.0, ours.1, ours.2, [stdin.into(), stdout.into(), stderr.into()]))
+fn sockets() -> io::Result<([UnixStream; 3], [OwnedFd; 3])> {
+    let pair = || {
+        let (ours, theirs) = Socket::pair()?;
+        ours.set_nonblocking(true)?;
+        Ok::<_, io::Error>((UnixStream::from_std(ours)?, OwnedFd::from(theirs)))
+    };
+    let ((stdin, input), (stdout, output), (stderr, error)) = (pair()?, pair()?, pair()?);
+    Ok(([stdin, stdout, stderr], [input, output, error]))
 }
 
 async fn write(mut stdin: UnixStream, mut writes: mpsc::Receiver<Vec<u8>>, failed: oneshot::Sender<()>) {
