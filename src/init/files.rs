@@ -70,6 +70,7 @@ impl FilesError {
     fn open(errno: Errno) -> Self {
         match errno {
             Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP => Self::Refused(Refusal::Missing),
+            Errno::EACCES => Self::Refused(Refusal::Closed),
             errno => Self::sys("open it")(errno),
         }
     }

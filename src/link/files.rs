@@ -18,6 +18,8 @@ pub enum Refusal {
     TooLarge = 67,
     /// One of the folders on the way is a file.
     NotFolder = 68,
+    /// Its mode, or that of a folder on the way, keeps the sandbox's own user out.
+    Closed = 69,
 }
 
 impl Refusal {
@@ -29,6 +31,7 @@ impl Refusal {
             66 => Some(Self::Outside),
             67 => Some(Self::TooLarge),
             68 => Some(Self::NotFolder),
+            69 => Some(Self::Closed),
             _ => None,
         }
     }
@@ -41,6 +44,7 @@ impl Refusal {
             Self::Outside => "Path leads out of the workspace",
             Self::TooLarge => "File too large",
             Self::NotFolder => "A folder on the way to the path is a file",
+            Self::Closed => "Path is closed to the agent by its mode",
         }
     }
 }
