@@ -38,9 +38,11 @@ const PRESETS: &[(Preset, &str, &[&str])] = &[
 ];
 
 impl Preset {
-    /// The preset of this name.
+    /// The preset of this name, in whichever spelling of a host: a host of the name would be told like the preset, and
+    /// whoever reads that would take it for the preset.
     pub fn find(name: &str) -> Option<Self> {
-        PRESETS.iter().find(|(_, known, _)| *known == name).map(|(preset, ..)| *preset)
+        let name = name.strip_suffix('.').unwrap_or(name);
+        PRESETS.iter().find(|(_, known, _)| known.eq_ignore_ascii_case(name)).map(|(preset, ..)| *preset)
     }
 
     /// All of them.

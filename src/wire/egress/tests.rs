@@ -288,6 +288,15 @@ fn a_body_takes_a_list_and_nothing_else() {
     assert!(read(&serde_json::json!({"allow": many}).to_string()).is_err_and(|error| error.contains("101 entries")));
 }
 
+#[test]
+fn no_spelling_of_a_host_is_told_like_a_preset() {
+    for text in ["pypi", "PyPI", "pypi.", "PYPI."] {
+        assert_eq!(text.parse::<Entry>(), Ok(Entry::Preset(Preset::Pypi)), "{text}");
+    }
+    let port: Entry = "pypi:443".parse().expect("a rule");
+    assert_eq!(port.to_string(), "pypi:443", "with a port it is a host");
+}
+
 proptest! {
     #[test]
     fn whatever_reads_is_told_in_a_form_that_reads_the_same(text in "\\PC{0,40}|[*.a-z0-9:\\[\\]x-]{0,20}") {
