@@ -305,6 +305,9 @@ impl Manifest {
         if format > FORMAT {
             return Err(SnapshotError::Newer { id, format });
         }
+        if format == 0 {
+            return Err(SnapshotError::damaged(id)(Damage::Manifest("there is no format 0".to_owned())));
+        }
         let manifest: Self = serde_json::from_str(text).map_err(unreadable)?;
         if manifest.id() != id {
             return Err(SnapshotError::damaged(id)(Damage::Moved(manifest.id())));
@@ -419,6 +422,7 @@ mod tests {
         let about = format!("{} is damaged: its manifest", id());
         let json: serde_json::Value = serde_json::from_str(FIRST).expect("JSON");
         for (field, value, reason) in [
+            ("format", 0.into(), " can not be read: there is no format 0"),
             ("format", "x".into(), " can not be read: invalid type: string \"x\", expected u64"),
             ("tarBytes", (-1).into(), " can not be read: invalid value: integer `-1`, expected u64"),
             ("tarSha256", "AB".into(), " can not be read: not 64 lower-case hex digits"),
