@@ -6,12 +6,14 @@
 //!
 //! | layer | modules |
 //! | --- | --- |
-//! | 0, words: no I/O, no async, no clock | [`wire`], `lifecycle` |
+//! | 0, words: no I/O, no async, no clock | [`wire`], `lifecycle`; `hostile`, for tests |
 //! | 1, tools: each usable alone | `report`, `archive`, `cgroup`, `config`, `crypt`, `fault`, `telemetry`, `systemd`, `link` |
 //! | 2, ports and backends; the small programs | `store`, `snapshot`, `sandbox`, `launcher`, `runtime`, `init`, `shim`, `client` |
 //! | 3, services | `auth`, `credential`, `agent`, `session`, `gc`, `doctor` |
 //! | 4, edges | `http`, `daemon`, `cli` |
 
+#[cfg(test)]
+mod hostile;
 #[cfg(feature = "daemon")]
 pub mod lifecycle;
 pub mod wire;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, u8)] = &[
     ("wire", 0),
     ("lifecycle", 0),
+    ("hostile", 0),
     ("report", 1),
     ("archive", 1),
     ("cgroup", 1),

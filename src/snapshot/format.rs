@@ -368,6 +368,39 @@ mod tests {
         Manifest::decode(bytes, id()).expect_err("bad").to_string()
     }
 
+    /// Seals it again, mostly, so that what stands in it is looked at.
+    fn mend(bytes: &mut Vec<u8>, random: &mut crate::hostile::Random) {
+        if random.below(8) == 0 {
+            return;
+        }
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        let text = text.rsplit_once(CHECKSUM_FIELD).map_or(text.trim_end().trim_end_matches('}'), |(text, _)| text);
+        *bytes = seal(text.to_owned()).into_bytes();
+    }
+
+    #[test]
+    fn no_bytes_are_too_much_for_what_reads_manifests() {
+        let copy = manifest().forked(SnapshotId { event: 18, ..id() }, Timestamp(1));
+        let target = crate::hostile::Target {
+            name: "manifests of snapshots",
+            seeds: vec![FIRST.into(), manifest().encode().expect("small"), copy.encode().expect("small")],
+            words: &[b"\"format\":2", b"\"event\":-1", b",\"manifestSha256\":\"", b"null", b"{}"],
+            is_json: true,
+            mend,
+            ..Default::default()
+        };
+        let mut read = 0;
+        target.attack(|bytes| {
+            if let Ok(manifest) = Manifest::decode(bytes, id()) {
+                read += 1;
+                assert_eq!((manifest.id(), manifest.format), (id(), FORMAT));
+                let again = manifest.encode().expect("is no larger than it was");
+                assert_eq!(Manifest::decode(&again, id()).expect("reads back"), manifest);
+            }
+        });
+        assert!(read > 3, "some changes leave it readable: {read}");
+    }
+
     #[test]
     fn the_first_format_stays_as_it_is() {
         let bytes = manifest().encode().expect("small");

@@ -131,3 +131,43 @@ fn names_and_files_that_lie_about_their_size_end_it() {
     let error = unpack(&b"no archive at all"[..], dir.path()).expect_err("no archive");
     assert!(matches!(error, UnpackError::Read(_)), "{error:?}");
 }
+
+#[test]
+fn no_bytes_are_too_much_for_what_unpacks_agents() {
+    use EntryType as T;
+    let seeds = [
+        archive(&[
+            (T::Directory, "d", ""),
+            (T::Regular, "d/f", "text"),
+            (T::Symlink, "l", "d/f"),
+            (T::Regular, "z", &"x".repeat(900)),
+        ]),
+        archive(&[(T::Symlink, "out", "/"), (T::Regular, "a", "x"), (T::Link, "hard", "a"), (T::Regular, "b/c/d", "x")]),
+    ];
+    let target = crate::hostile::Target {
+        name: "agents that are unpacked",
+        seeds: seeds.to_vec(),
+        words: &[b"../kept", b"/", b"l/../../kept", b"out/x", b"\0\0\0\0"],
+        // The sum of the first header is made right.
+        mend: |bytes, _| {
+            if let Some(block) = bytes.first_chunk_mut::<512>() {
+                let mut header = Header::new_old();
+                header.as_mut_bytes().copy_from_slice(block);
+                header.set_cksum();
+                block.copy_from_slice(header.as_bytes());
+            }
+        },
+        costs: 5,
+        ..Default::default()
+    };
+    let around = folder();
+    let (inside, kept) = (around.path().join("inside"), around.path().join("kept"));
+    fs::create_dir(&inside).expect("made");
+    fs::write(&kept, "x").expect("written");
+    target.attack(|bytes| {
+        let _refused_or_not = unpack(bytes, &inside);
+        let names: Vec<_> = fs::read_dir(around.path()).expect("read").map(|entry| entry.expect("one").file_name()).collect();
+        assert_eq!(names.len(), 2, "beside the folder nothing is made: {names:?}");
+        assert_eq!(fs::read(&kept).expect("there"), b"x");
+    });
+}

@@ -252,11 +252,6 @@ pub(super) mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_are_too_much_for_it(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
-            let _verdict = read(&bytes);
-        }
-
-        #[test]
         fn no_damage_makes_up_a_name(at in 0usize..200, value: u8, cut in 0usize..300) {
             let mut bytes = real("api.example.com");
             let at = at % bytes.len();

@@ -10,6 +10,8 @@ use super::hello::tests::{hello, real};
 use super::*;
 use crate::link::shim::EgressLimits;
 
+mod hostile;
+
 /// Reached only by a failing test.
 const DEADLINE: Duration = Duration::from_secs(20);
 

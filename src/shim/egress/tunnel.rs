@@ -31,7 +31,7 @@ const ALERT: &[u8] = &[21, 3, 3, 0, 2, 2, 49];
 
 /// What to do with the first bytes of a client.
 #[derive(Debug, PartialEq, Eq)]
-enum First {
+pub(super) enum First {
     /// More are needed.
     More,
     /// They are let through.
@@ -98,7 +98,7 @@ async fn first(client: &mut (impl AsyncRead + Unpin), head: &mut BytesMut, targe
 }
 
 /// Judges the first bytes of a client; there is at least one.
-fn judge(head: &[u8], target: &Target) -> First {
+pub(super) fn judge(head: &[u8], target: &Target) -> First {
     match hello::read(head) {
         Hello::Partial => First::More,
         Hello::Bad(why) => First::Refuse(why.to_owned(), true),
@@ -157,8 +157,6 @@ fn has(text: &[u8], word: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
     use crate::shim::egress::hello::tests::{hello, real};
 
@@ -240,23 +238,5 @@ mod tests {
             assert_eq!(matches!(&first, First::Refuse(why, _) if why.contains("too long")), byte != b'\n', "{byte}: {first:?}");
         }
         assert!(matches!(judged(&[b'\n'; LINE_MAX + 1], "example.com:8080"), First::Refuse(..)));
-    }
-
-    proptest! {
-        /// However a client cuts what it sends, it is taken for the same.
-        #[test]
-        fn no_bytes_are_too_much_for_it_and_pieces_are_judged_like_the_whole(
-            head in "[A-C!(0-9 \\t\\r\\n\\x0b\\x00/:]{0,12}(HTTP/|://)?[A-C \\t\\r\\n\\x00]{0,6}",
-            noise in prop::collection::vec(any::<u8>(), 0..40),
-        ) {
-            for head in [head.into_bytes(), noise] {
-                for port in [80, 443, 8080] {
-                    let judged = |bytes: &[u8]| judged(bytes, &format!("example.com:{port}"));
-                    let pieces: Vec<_> = (1..=head.len()).map(|end| judged(&head[..end])).collect();
-                    let clear = pieces.iter().position(|first| *first != First::More).unwrap_or(pieces.len());
-                    prop_assert!(pieces[clear..].windows(2).all(|two| two[0] == two[1]), "{:?} {:?}", head, pieces);
-                }
-            }
-        }
     }
 }

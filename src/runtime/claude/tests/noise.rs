@@ -1,43 +1,66 @@
 //! Lines that no runtime writes, or writes at another time.
 
-use proptest::prelude::*;
-
 use super::*;
+use crate::hostile::{Random, Target};
 
-/// Lines of all recordings, one after the other.
-fn lines() -> Vec<String> {
-    ["text", "tools", "permission", "question", "background", "interrupt", "thinking"]
-        .iter()
-        .flat_map(|case| recorded(case))
-        .collect()
+/// Lines of one conversation that are read one after the other.
+const LINES_MAX: usize = 60;
+
+fn recordings() -> Vec<Vec<u8>> {
+    let cases = [
+        "text",
+        "tools",
+        "permission",
+        "question",
+        "background",
+        "interrupt",
+        "interrupt-queued",
+        "thinking",
+        "mcp",
+        "skill",
+        "max-turns",
+        "error-401",
+        "error-529",
+        "fold",
+    ];
+    // Pieces of a recording, so that a change meets a short one.
+    let lines = cases.map(recorded);
+    lines.iter().flat_map(|lines| lines.chunks(8)).map(|lines| lines.join("\n").into_bytes()).collect()
 }
 
-proptest! {
-    #[test]
-    fn no_bytes_are_too_much_for_it(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        let (mut claude, _) = given();
-        let _outputs = claude.read(bytes);
+/// Puts lines into another order.
+fn shuffle(bytes: &mut Vec<u8>, random: &mut Random) {
+    if random.below(3) == 0 {
+        let mut lines: Vec<_> = bytes.split(|byte| *byte == b'\n').collect();
+        let (one, other) = (random.below(lines.len()), random.below(lines.len()));
+        lines.swap(one, other);
+        *bytes = lines.join(&b'\n');
     }
+}
 
-    /// What was recorded, in another order, cut, and with bytes that were changed.
-    #[test]
-    fn no_bytes_of_the_language_are_too_much_for_it(
-        picks in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>(), 0u8..4), 1..40),
-    ) {
-        let all = lines();
+#[test]
+fn no_bytes_are_too_much_for_what_reads_the_runtime() {
+    let target = Target {
+        name: "lines of the runtime",
+        seeds: recordings(),
+        words: &[b"\n", b"{}", b"null", b"\"type\":", b"\"uuid\":", b"\\ud83d", b"\r", b"\xe2\x80\xa8"],
+        is_json: true,
+        mend: shuffle,
+        memory: 4 << 20,
+        ..Default::default()
+    };
+    target.attack(|bytes| {
         let (mut claude, _) = given();
-        for (line, at, byte, how) in picks {
-            let mut line = line.get(&all).clone().into_bytes();
-            let at = at.index(line.len());
-            match how {
-                0 => line[at] = byte,
-                1 => line.truncate(at),
-                _ => {}
-            }
-            if let Ok(outputs) = claude.read(line) {
-                prop_assert!(outputs.len() < 1000);
+        for line in bytes.split(|byte| *byte == b'\n').take(LINES_MAX) {
+            let Ok(outputs) = claude.read(line.to_vec()) else { continue };
+            assert!(outputs.len() < 1000, "{} outputs of one line", outputs.len());
+            for output in outputs {
+                // Each is sent as one line of a stream.
+                if let Output::Event(event) = output {
+                    assert!(!event.data.get().contains(['\r', '\n']), "{}", event.data);
+                }
             }
         }
         let _over_or_again = claude.ended(&ProcessEnd::default());
-    }
+    });
 }
