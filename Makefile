@@ -33,4 +33,7 @@ bench: ## measure the figures the project promises
 soak: ## the long tests: hours of load, restarts and faults
 	scripts/soak
 
-.PHONY: help build fmt deb check demo bench soak
+torture: ## let an agent try to get out of its sandbox; writes dist/torture.md
+	scripts/torture
+
+.PHONY: help build fmt deb check demo bench soak torture

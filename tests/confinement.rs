@@ -1,4 +1,5 @@
-//! What the API says of the walls of sandboxes, with the real runtime inside of them.
+//! What the API says of the walls of sandboxes, with the real runtime inside of them. What tries the walls is in
+//! `tests/torture`.
 
 mod support;
 
@@ -7,36 +8,6 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use support::http::result;
 use support::{Daemon, Model, claude};
-
-const PROBE: &str = include_str!("fixtures/probe.py");
-
-#[test]
-fn a_tool_of_the_runtime_can_not_make_what_calls_it_likes() {
-    let Some(claude) = claude() else { return };
-    let model = Model::start();
-    let daemon = Daemon::start(&claude, &model.url);
-    daemon.deploy("test", &[("CLAUDE.md", "You are a test agent.\n"), ("probe.py", PROBE)]);
-    let session = daemon.create(&json!({"agent": "test"}));
-    let said = result(&daemon.say(&session, "bash: /usr/bin/python3 /work/probe.py | sort"));
-    for line in [
-        "bpf: EPERM",
-        "clone3: ENOSYS",
-        "clone NEWUSER: EPERM",
-        "io_uring_setup: ENOSYS",
-        "ioctl TIOCSTI + 0x100000000: EPERM",
-        "keyctl: ENOSYS",
-        "mount: EPERM",
-        "ptrace: EPERM",
-        "socket netlink netfilter: EAFNOSUPPORT",
-        "socket netlink route: ok",
-        "socket vsock: EAFNOSUPPORT",
-        "unshare: EPERM",
-    ] {
-        assert!(said.lines().any(|said| said.trim_start_matches("result: ") == line), "{line}: {said}");
-    }
-    assert_eq!(daemon.get(&format!("/api/sessions/{session}")).json()["session"]["weaknesses"], json!([]));
-    assert_eq!(confinement(&daemon)["status"], "ok");
-}
 
 /// What `GET /api/doctor` says of the walls.
 fn confinement(daemon: &Daemon) -> Value {

@@ -1,4 +1,4 @@
-//! What the kernel does for those inside: `tests/fixtures/probe.py` makes the calls.
+//! What the kernel does for those inside: `tests/torture/probes/calls.py` makes the calls.
 
 use std::collections::BTreeMap;
 
@@ -143,7 +143,7 @@ async fn run(host: &Host, shim: &Shim, weaknesses: &[Weakness], command: &str) -
 async fn probe(weaknesses: &[Weakness]) -> BTreeMap<String, String> {
     let host = Host::new();
     let shim = host.shim();
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/probe.py");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/torture/probes/calls.py");
     std::fs::copy(script, host.path("state/workspace/probe.py")).expect("copied");
     let said = run(&host, &shim, weaknesses, "/usr/bin/python3 /work/probe.py 2>&1").await;
     said.lines()

@@ -165,20 +165,24 @@ pub fn unit_tests() -> PathBuf {
 /// enforced; beside it are the package, the runtime and the scripted model. Returns whether it
 /// succeeded, and what it printed.
 pub fn uml(release: &str, deb: &Path, claude: &Path, script: &str) -> (bool, String) {
+    uml_with(release, deb, claude, &[&format!("fixtures/{script}")])
+}
+
+/// The same with files of the tests, of which the first is the script.
+pub fn uml_with(release: &str, deb: &Path, claude: &Path, files: &[&str]) -> (bool, String) {
     let share = tempfile::tempdir().expect("folder");
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
-    for (from, to) in [
-        (deb, "ash.deb"),
-        (claude, "claude"),
-        (&tests.join("fixtures").join(script), script),
-        (&tests.join("scripted_model.py"), "scripted_model.py"),
-    ] {
-        std::fs::copy(from, share.path().join(to)).expect("copies");
+    let name = |path: &Path| path.file_name().expect("a name").to_owned();
+    std::fs::copy(deb, share.path().join("ash.deb")).expect("copies");
+    std::fs::copy(claude, share.path().join("claude")).expect("copies");
+    for file in files.iter().chain(&["scripted_model.py"]).map(|file| tests.join(file)) {
+        std::fs::copy(&file, share.path().join(name(&file))).expect("copies");
     }
     let output = command("uml")
         .args([release, "--timeout", "600", "--owner", &std::process::id().to_string(), "--share"])
         .arg(share.path())
-        .args(["--", script])
+        .arg("--")
+        .arg(name(Path::new(files[0])))
         .output()
         .expect("tests/box/box starts");
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

@@ -167,6 +167,8 @@ pub struct Daemon {
     model_key: String,
     env: Vec<(&'static str, String)>,
     arguments: Vec<std::ffi::OsString>,
+    /// Who runs it, if not who runs the tests.
+    user: Option<u32>,
     /// Where programs reach it, once it runs.
     pub http: String,
     log: PathBuf,
@@ -181,6 +183,11 @@ impl Daemon {
     /// Starts a daemon with more configuration, which begins with the table `model` and an empty line if it has that,
     /// and then with the table `http`.
     pub fn start_with(claude: &Path, model_url: &str, extra: &str) -> Self {
+        Self::start_as(None, claude, model_url, extra)
+    }
+
+    /// The same as another user, which only root can. Its sandboxes have that user, too, and so none of root's rights.
+    pub fn start_as(user: Option<u32>, claude: &Path, model_url: &str, extra: &str) -> Self {
         // Short, since a socket's path may have 107 bytes (unix(7)).
         let folder = tempfile::Builder::new().prefix("ash").tempdir_in("/tmp").expect("folder");
         std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("opens the folder");
@@ -194,6 +201,7 @@ impl Daemon {
             model_key: MODEL_KEY.to_owned(),
             env: Vec::new(),
             arguments: Vec::new(),
+            user,
             http: String::new(),
             log,
         };
@@ -224,14 +232,38 @@ impl Daemon {
         if !master.exists() {
             std::fs::write(master, MASTER_KEY).expect("writes");
         }
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ashd"));
+        let etc = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/sandbox-etc");
+        let mut command = Command::new(self.reachable(env!("CARGO_BIN_EXE_ashd")));
         command.arg("--config").arg(config).arg("--data").arg(self.data()).arg("--dev");
-        command.arg("--shim").arg(env!("CARGO_BIN_EXE_ash-shim")).arg("--init").arg(env!("CARGO_BIN_EXE_ash-init"));
-        command.arg("--etc").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/sandbox-etc"));
+        command.arg("--shim").arg(self.reachable(env!("CARGO_BIN_EXE_ash-shim")));
+        command.arg("--init").arg(self.reachable(env!("CARGO_BIN_EXE_ash-init"))).arg("--etc").arg(self.reachable(etc));
         command.args(&self.arguments);
+        if let Some(user) = self.user {
+            std::fs::create_dir_all(self.data()).expect("folder");
+            for path in [self.data(), credentials.clone(), self.master_keys(), credentials.join("anthropic_api_key")] {
+                std::os::unix::fs::chown(path, Some(user), Some(user)).expect("owned");
+            }
+            std::os::unix::process::CommandExt::gid(std::os::unix::process::CommandExt::uid(&mut command, user), user);
+        }
         command.env("CREDENTIALS_DIRECTORY", credentials).stdin(Stdio::null());
         command.envs(self.env.iter().cloned());
         command
+    }
+
+    /// A program or a folder where the daemon's user can reach it: the tree may lie where only root may go.
+    fn reachable(&self, path: &str) -> PathBuf {
+        let path = Path::new(path);
+        if self.user.is_none() {
+            return path.to_owned();
+        }
+        let copy = self.folder.path().join("programs").join(path.file_name().expect("a name"));
+        if !copy.exists() {
+            std::fs::create_dir_all(copy.parent().expect("a folder")).expect("folder");
+            // By another process: a file that a fork of this one holds open for writing can not be run.
+            let copied = Command::new("cp").args(["-R", "--"]).args([path, &copy]).status();
+            assert!(copied.is_ok_and(|status| status.success()), "cp starts");
+        }
+        copy
     }
 
     /// The file of its master keys. A test may change it before it starts.
