@@ -112,6 +112,8 @@ pub const CASES: &[Case] = &[
     tool(BOMBS, "words", "40 MB on standard output and error", "cut short, and the turn completes", "bombs.py words 20"),
     tool(BOMBS, "the processor", "four processes that turn round", "4 burnt for 2 s, and ended", "bombs.py processor 2 4"),
     tool(BOMBS, "zombies", "600 children that nobody waits for", "init took them all", "bombs.py zombies 300"),
+    tool(BOMBS, "a full disk", "files until something ends it", "disk, and the session goes on", "bombs.py full_disk 200"),
+    tool(BOMBS, "very many files", "empty ones, until something ends it", "disk, and the session goes on", "bombs.py many_files 400000"),
     tool(BOMBS, "sleep for ever", "a tool that does not end", "turn_time, and the session goes on", "bombs.py asleep"),
 
     tool(BESIDE, "init ended or stopped", "every signal there is, to number 1", "init goes on", "beside.py init_ended"),

@@ -23,12 +23,15 @@ fn through(what: impl std::fmt::Display) -> String {
 /// What is done before a case, so that it can end.
 pub fn prepare(stage: &Stage, session: &str, case: &Case) {
     if matches!(case.by, By::Tool("bombs.py asleep" | "beside.py runtime_stopped")) {
-        limit_turns(stage, session, &json!(4));
+        limit(stage, session, &json!({"turnSeconds": 4}));
+    }
+    if ["a full disk", "very many files"].contains(&case.name) {
+        limit(stage, session, &json!({"diskMb": 64}));
     }
 }
 
-fn limit_turns(stage: &Stage, session: &str, seconds: &Value) {
-    let answer = stage.daemon.send("PATCH", &format!("/api/sessions/{session}/limits"), &json!({"turnSeconds": seconds}));
+fn limit(stage: &Stage, session: &str, limits: &Value) {
+    let answer = stage.daemon.send("PATCH", &format!("/api/sessions/{session}/limits"), limits);
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
@@ -43,8 +46,17 @@ pub fn judge(stage: &Stage, session: &str, case: &Case, events: &[Event]) -> Wen
         "kept_after_the_turn" => return Went { refused: left_behind(stage, session), usable: false },
         "asleep" | "runtime_stopped" => {
             let limit = events.last().map(|event| event.data["limit"].as_str().unwrap_or("no limit").to_owned());
-            limit_turns(stage, session, &Value::Null);
+            limit(stage, session, &json!({"turnSeconds": null}));
             goes_on(stage, session, &limit.unwrap_or_default())
+        }
+        "full_disk" | "many_files" => {
+            let reached = events.last().map(|event| event.data["limit"].as_str().unwrap_or("no limit").to_owned());
+            // A person makes room.
+            let remove = json!({"command": "rm -r bomb"});
+            let removed = stage.daemon.send("POST", &format!("/api/sessions/{session}/exec"), &remove);
+            assert_eq!(removed.json()["exitCode"], 0, "{}", removed.text());
+            limit(stage, session, &json!({"diskMb": null}));
+            goes_on(stage, session, &reached.unwrap_or_default())
         }
         "runtime_ended" | "all_of_them" => {
             let state = events.last().map(|event| event.data["state"].clone());

@@ -166,6 +166,23 @@ def dead(pid):
 
 
 @case
+def full_disk(most):
+    os.mkdir("bomb")
+    for number in range(int(most)):
+        with open(f"bomb/{number}", "wb") as file:
+            file.write(os.urandom(8 << 20))
+
+
+@case
+def many_files(most):
+    os.mkdir("bomb")
+    for number in range(int(most)):
+        if number % 1000 == 0:
+            os.mkdir(f"bomb/{number // 1000}")
+        os.close(os.open(f"bomb/{number // 1000}/{number}", os.O_CREAT | os.O_WRONLY, 0o600))
+
+
+@case
 def asleep():
     while True:
         signal.pause()
