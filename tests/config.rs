@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use ash::config::model::Auth;
 use ash::config::settings::{CorsOrigins, Require};
 use ash::config::{Settings, SnapshotPolicy, Sources};
 use ash::report::chain;
@@ -79,6 +80,11 @@ fn every_key_is_taken() {
         upload_bytes = "3M"
         [model]
         base_url = "http://127.0.0.1:8080/"
+        auth = "bearer"
+        headers = {X-Team="a b"}
+        messages_path = "/m"
+        count_tokens_path = ""
+        retry_for = "0s"
         [prices]
         my-model = {input=1,output=5,cache_read=0.1,cache_write=1.25,cache_write_1h=2}
         [runtime.claude]
@@ -118,6 +124,10 @@ fn every_key_is_taken() {
     assert_eq!(settings.http.cors_origins, CorsOrigins::These(vec!["https://app.example".to_owned()]));
     assert_eq!(settings.http.upload_bytes, ByteCount(3 << 20));
     assert_eq!(settings.model.base_url, "http://127.0.0.1:8080");
+    assert_eq!((settings.model.auth, settings.model.retry_for), (Auth::Bearer, TimeSpan(0)));
+    assert_eq!(settings.model.headers, [("x-team".to_owned(), "a b".to_owned())].into());
+    assert_eq!((settings.model.messages_path.as_str(), settings.model.count_tokens_path.as_str()), ("/m", ""));
+    assert!(!format!("{:?}", settings.model).contains("a b"));
     assert_eq!(settings.runtime.claude.as_deref(), Some(Path::new("/opt/x/claude")));
     assert_ne!(settings.prices, default.prices);
     assert_ne!(settings.store, default.store);
@@ -262,6 +272,12 @@ fn a_fault_is_told_by_file_line_key_and_reason() {
         ),
         ("limits = []", ":1: \"limits\": invalid type: sequence, expected a table"),
         ("agents.path_roots = [\"srv\"]", ":1: \"agents.path_roots\": \"srv\" is not an absolute path"),
+        (
+            "model.base_url = \"https://bedrock-runtime.eu-west-1.amazonaws.com\"",
+            ":1: \"model.base_url\": Amazon Bedrock wants calls that are signed (SigV4) and name the model in their path, which \
+             Ash does not speak; name a gateway that takes the calls of the Anthropic API",
+        ),
+        ("model.headers = {host=\"x\"}", ":1: \"model.headers\": \"host\" is made by Ash for each call"),
         ("model.base_url = \"https://x/v1\"", ":1: \"model.base_url\": leave out \"/v1\", the runtime adds it"),
         ("store.url = \"mysql://x\"", ":1: \"store.url\": it begins with neither \"sqlite://\" nor \"postgres://\""),
     ] {

@@ -172,6 +172,18 @@ fn the_key_of_a_running_sandbox_is_changed_and_taken_away_while_it_runs() {
 }
 
 #[test]
+fn a_gateway_of_the_operators_gets_the_key_as_it_wants_it() {
+    let Some(claude) = claude() else { return };
+    let model = Model::start_with(&[]);
+    let daemon =
+        Daemon::start_with(&claude, &model.url, "[model]\nauth = \"bearer\"\nheaders = {x-api-key = \"of-the-gateway\"}");
+    let session = daemon.session();
+    let (bearer, own) = (format!("Bearer {MODEL_KEY}"), masked("of-the-gateway"));
+    let wanted = format!("{own}; {}", masked(&bearer).replace("x-api-key", "authorization"));
+    assert_eq!(result(&daemon.say(&session, "auth?")), wanted);
+}
+
+#[test]
 fn other_types_are_in_the_environment_and_change_with_the_next_start() {
     let Some((_model, daemon)) = start() else { return };
     let (openai, custom) = (keep(&daemon, "openai", "first"), keep(&daemon, "custom", "mine"));

@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 
 use ash::link::shim::{
-    Egress, EgressLimits, EndState, FromShim, Job, LogLevel, OLDEST_PROTOCOL, PROTOCOL, RunEnd, ShimEvent, ToShim, TurnEnd,
+    Egress, EgressLimits, EndState, FromShim, Job, KeyAs, LogLevel, OLDEST_PROTOCOL, PROTOCOL, RunEnd, ShimEvent, ToShim, TurnEnd,
 };
 use ash::wire::egress::{EgressEvent, Verdict};
 use ash::wire::event::Kind;
@@ -168,8 +168,11 @@ fn what_protocol_4_added_is_understood() {
     let mut next = || messages.next().expect("one more");
     let ToShim::Gateway { op: 1, gateway } = next() else { panic!("gateway") };
     assert_eq!((gateway.base_url.as_str(), gateway.api_key.as_deref()), ("https://api.anthropic.com", Some("sk-new")));
-    assert_eq!((gateway.retry_ms, gateway.refusal), (300_000, None));
+    assert_eq!((gateway.retry_ms, gateway.refusal, gateway.auth), (300_000, None, KeyAs::Bearer));
+    assert_eq!(gateway.headers, [("x-team".to_owned(), "a".to_owned())].into());
+    assert_eq!((gateway.messages_path.as_deref(), gateway.count_tokens_path.as_deref()), (Some("/m"), Some("")));
     let ToShim::Gateway { op: 2, gateway } = next() else { panic!("gateway") };
+    assert_eq!((gateway.auth, gateway.headers.len(), gateway.messages_path), (KeyAs::XApiKey, 0, None));
     assert_eq!((gateway.api_key, gateway.refusal.as_deref()), (None, Some("the credential was deleted")));
     assert!(messages.next().is_none());
 }
@@ -341,7 +344,7 @@ fn add_later_fields(value: &mut Value, is_open: bool) {
             for (name, value) in fields.iter_mut() {
                 match name.as_str() {
                     // Other people's JSON, and maps whose names are data.
-                    "content" | "subagents" | "updatedInput" | "answers" | "schema" | "input" | "env" => {}
+                    "content" | "subagents" | "updatedInput" | "answers" | "schema" | "input" | "env" | "headers" => {}
                     "models" => add_later_fields(value, false),
                     _ => add_later_fields(value, true),
                 }

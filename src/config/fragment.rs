@@ -9,6 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::limits::Written;
+use super::model::Auth;
 use super::prices::Price;
 use super::settings::{Require, SnapshotPolicy};
 use super::text::{Table, Whole};
@@ -67,7 +68,11 @@ pub(super) const KEYS: &[&str] = &[
     "max_limits.tasks",
     "max_limits.tokens",
     "max_limits.turn",
+    "model.auth",
     "model.base_url",
+    "model.count_tokens_path",
+    "model.headers",
+    "model.messages_path",
     "model.retry_for",
     "permissions.on_timeout",
     "permissions.timeout",
@@ -156,7 +161,11 @@ pub(super) struct Permissions {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Model {
+    pub(super) auth: Entry<Auth>,
     pub(super) base_url: Entry<String>,
+    pub(super) count_tokens_path: Entry<String>,
+    pub(super) headers: Entry<Headers>,
+    pub(super) messages_path: Entry<String>,
     pub(super) retry_for: Entry<TimeSpan>,
 }
 
@@ -213,6 +222,20 @@ pub(super) struct Store {
     pub(super) url: Entry<String>,
 }
 
+/// A table of texts. A date, which the parser shows as a table of one text, is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Headers(pub(super) BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Headers {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let headers = BTreeMap::<String, String>::deserialize(deserializer)?;
+        if headers.keys().any(|name| name.starts_with("$__toml")) {
+            return Err(serde::de::Error::custom("is no table of headers"));
+        }
+        Ok(Self(headers))
+    }
+}
+
 /// A text, or a list of texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct OneOrMany(pub(super) Vec<String>);
@@ -242,7 +265,8 @@ mod tests {
     use crate::config::text::{Fault, parse};
 
     /// Values of several types; every key takes one of them.
-    const SAMPLES: &[&str] = &["\"1M\"", "\"1m\"", "\"deny\"", "\"idle\"", "\"strict\"", "\"1%\"", "1", "true", "[]", "{}"];
+    const SAMPLES: &[&str] =
+        &["\"1M\"", "\"1m\"", "\"deny\"", "\"idle\"", "\"strict\"", "\"bearer\"", "\"1%\"", "1", "true", "[]", "{}"];
 
     #[test]
     fn the_list_of_keys_is_what_a_file_may_say() {

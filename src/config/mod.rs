@@ -12,6 +12,7 @@
 //! | `merge` | which files there are, and which is stronger |
 //! | [`settings`] | checked values with their defaults and origins |
 //! | [`credential`] | the key of the model API |
+//! | [`model`] | where model calls go |
 //! | [`prices`] | what model calls cost |
 //! | [`runtime`] | where the runtime's program is, and whether sandboxes can run it |
 
@@ -19,6 +20,7 @@ pub mod credential;
 mod fragment;
 pub(crate) mod limits;
 mod merge;
+pub mod model;
 pub mod prices;
 pub mod runtime;
 pub mod settings;

@@ -1,5 +1,6 @@
 //! Checked values, with the defaults of what no file says.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::fragment::{Entry, Fragment, KEYS};
 use super::limits::{Said, Written};
 use super::merge::{Layers, fault};
+use super::model::{self, Auth};
 use super::prices::Prices;
 use super::text::{Fault, count_in, line_of, size_in, within};
 use super::{ConfigError, Sources};
@@ -81,11 +83,19 @@ pub enum CorsOrigins {
 }
 
 /// `[model]`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Model {
     /// Address of the model API, `http://…` or `https://…`, without a slash at the end and without
     /// `/v1`. Default: `https://api.anthropic.com`.
     pub base_url: String,
+    /// How a call says whose it is. Default: as at Anthropic, with the header `x-api-key`.
+    pub auth: Auth,
+    /// Headers that every call has, in lower case, over those of the caller. Default: none.
+    pub headers: BTreeMap<String, String>,
+    /// Path of the call that costs something, below the address. Default: `/v1/messages`.
+    pub messages_path: String,
+    /// Path of the call that counts tokens; empty where there is none. Default: `/v1/messages/count_tokens`.
+    pub count_tokens_path: String,
     /// How long a call is tried again while the model API fails in a way that passes; 0 does not.
     /// Default: 5m.
     pub retry_for: TimeSpan,
@@ -247,6 +257,17 @@ pub struct Origin {
     pub line: usize,
 }
 
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What the headers say may be a secret.
+        let headers: Vec<_> = self.headers.keys().collect();
+        let mut shown = f.debug_struct("Model");
+        shown.field("base_url", &self.base_url).field("auth", &self.auth).field("headers", &headers);
+        shown.field("messages_path", &self.messages_path).field("count_tokens_path", &self.count_tokens_path);
+        shown.field("retry_for", &self.retry_for).finish()
+    }
+}
+
 impl fmt::Debug for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -331,7 +352,14 @@ impl Default for Settings {
                 write_timeout: TimeSpan(300),
                 upload_bytes: ByteCount(2 << 30),
             },
-            model: Model { base_url: "https://api.anthropic.com".to_owned(), retry_for: TimeSpan(300) },
+            model: Model {
+                base_url: "https://api.anthropic.com".to_owned(),
+                auth: Auth::XApiKey,
+                headers: BTreeMap::new(),
+                messages_path: "/v1/messages".to_owned(),
+                count_tokens_path: "/v1/messages/count_tokens".to_owned(),
+                retry_for: TimeSpan(300),
+            },
             prices: Prices::default(),
             runtime: Runtime { claude: None },
             store: StoreUrl::Sqlite("/var/lib/ash/ash.db".into()),
@@ -389,7 +417,12 @@ impl Picker<'_> {
         self.pick("http.write_timeout", |f| &f.http.0.write_timeout, write, |time| within(*time, WRITE_TIMEOUT))?;
         let uploads = &mut to.http.upload_bytes;
         self.pick("http.upload_bytes", |f| &f.http.0.upload_bytes, uploads, |size| size_in(*size, UPLOAD_BYTES))?;
-        self.pick("model.base_url", |f| &f.model.0.base_url, &mut to.model.base_url, |text| base_url(text))?;
+        self.pick("model.base_url", |f| &f.model.0.base_url, &mut to.model.base_url, |text| model::base_url(text))?;
+        self.pick("model.auth", |f| &f.model.0.auth, &mut to.model.auth, |auth| Ok(*auth))?;
+        let (messages, count) = (&mut to.model.messages_path, &mut to.model.count_tokens_path);
+        self.pick("model.messages_path", |f| &f.model.0.messages_path, messages, |text| model::path(text))?;
+        self.pick("model.count_tokens_path", |f| &f.model.0.count_tokens_path, count, |text| model::path_or_none(text))?;
+        self.pick("model.headers", |f| &f.model.0.headers, &mut to.model.headers, |table| model::headers(&table.0))?;
         let retry = &mut to.model.retry_for;
         self.pick("model.retry_for", |f| &f.model.0.retry_for, retry, |time| within(*time, RETRY_FOR))?;
         self.prices(&mut to.prices);
@@ -596,22 +629,6 @@ fn absolute(text: &str) -> Result<PathBuf, String> {
     Ok(path.to_owned())
 }
 
-fn base_url(text: &str) -> Result<String, String> {
-    let refuse = || format!("{text:?} is not an address such as \"https://api.anthropic.com\"");
-    let url: hyper::Uri = text.parse().map_err(|_| refuse())?;
-    if !matches!(url.scheme_str(), Some("http" | "https")) || url.host().is_none_or(str::is_empty) {
-        return Err(refuse());
-    }
-    if url.authority().is_some_and(|authority| authority.as_str().contains('@')) || url.query().is_some() || text.contains('#') {
-        return Err(format!("{text:?} has more than scheme, host, port and path"));
-    }
-    let bare = text.trim_end_matches('/');
-    if bare.ends_with("/v1") {
-        return Err("leave out \"/v1\", the runtime adds it".to_owned());
-    }
-    Ok(bare.to_owned())
-}
-
 fn store_url(text: &str) -> Result<StoreUrl, String> {
     if let Some(path) = text.strip_prefix("sqlite://") {
         return match absolute(path) {
@@ -644,21 +661,6 @@ mod tests {
 
     #[test]
     fn texts_are_checked() {
-        assert_eq!(base_url("http://127.0.0.1:8080/"), Ok("http://127.0.0.1:8080".to_owned()));
-        assert_eq!(base_url("https://gate.example/models"), Ok("https://gate.example/models".to_owned()));
-        for bad in [
-            "",
-            "api.anthropic.com",
-            "ftp://x",
-            "https://",
-            "https://u:p@x",
-            "https://x/?a=1",
-            "https://x/v1",
-            "https://x/v1/",
-            "/x",
-        ] {
-            assert!(base_url(bad).is_err(), "{bad}");
-        }
         assert_eq!(store_url("sqlite:///a/b.db"), Ok(StoreUrl::Sqlite("/a/b.db".into())));
         assert!(matches!(store_url("postgres://u:secret@h/d"), Ok(StoreUrl::Postgres(_))));
         for bad in ["", "mysql://x", "sqlite://a.db", "sqlite:///", "sqlite:///a/../b", "/var/lib/ash.db"] {

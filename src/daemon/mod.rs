@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use crate::agent::Versions;
 use crate::agent::service::{Agents, PathRules};
 use crate::auth::key::Keys;
+use crate::config::model::Auth;
 use crate::config::settings::StoreUrl;
 use crate::config::{ConfigError, Settings, Sources, credential};
 use crate::credential::Credentials;
@@ -31,7 +32,7 @@ use crate::fault::{self, Point};
 use crate::gc::Gc;
 use crate::gc::plan::Rules;
 use crate::http::{About, App, cors, router};
-use crate::link::shim::{Ask, EgressLimits, Gateway};
+use crate::link::shim::{Ask, EgressLimits, Gateway, KeyAs};
 use crate::sandbox::Launcher;
 use crate::sandbox::direct::{Direct, DirectSettings};
 use crate::sandbox::remote::Remote;
@@ -178,6 +179,13 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
         gateway: Gateway {
             base_url: settings.model.base_url.clone(),
             api_key: model_key.as_ref().map(|key| key.reveal().to_owned()),
+            auth: match settings.model.auth {
+                Auth::XApiKey => KeyAs::XApiKey,
+                Auth::Bearer => KeyAs::Bearer,
+            },
+            headers: settings.model.headers.clone(),
+            messages_path: Some(settings.model.messages_path.clone()),
+            count_tokens_path: Some(settings.model.count_tokens_path.clone()),
             retry_ms: settings.model.retry_for.0 * 1000,
             refusal: None,
         },

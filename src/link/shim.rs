@@ -440,8 +440,20 @@ impl Default for EgressLimits {
 pub struct Gateway {
     /// Address of the model API, `http://…` or `https://…`, without `/v1`.
     pub base_url: String,
-    /// Sent as `x-api-key`; without one, calls go out with none and the model API refuses them.
+    /// Sent as [`Self::auth`] says; without one, calls go out with none and the model API refuses them.
     pub api_key: Option<String>,
+    /// How the key is sent.
+    #[serde(default)]
+    pub auth: KeyAs,
+    /// Headers that every call has, over those of the caller.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// Path of the call that costs something; `None`: that of the Anthropic API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages_path: Option<String>,
+    /// Path of the call that counts tokens, likewise; empty where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count_tokens_path: Option<String>,
     /// Milliseconds for which a call is tried again while the model API fails. 0: not at all, as before there
     /// was this.
     #[serde(default)]
@@ -451,13 +463,30 @@ pub struct Gateway {
     pub refusal: Option<String>,
 }
 
+/// How the key of the model API is sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyAs {
+    /// As the header `x-api-key`.
+    #[default]
+    XApiKey,
+    /// As `authorization: Bearer`.
+    Bearer,
+}
+
 impl std::fmt::Debug for Gateway {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let key = if self.api_key.is_some() { "set" } else { "none" };
+        // What the headers say may be a secret.
+        let headers: Vec<_> = self.headers.keys().collect();
         let mut shown = f.debug_struct("Gateway");
         shown
             .field("base_url", &self.base_url)
             .field("api_key", &key)
+            .field("auth", &self.auth)
+            .field("headers", &headers)
+            .field("messages_path", &self.messages_path)
+            .field("count_tokens_path", &self.count_tokens_path)
             .field("retry_ms", &self.retry_ms)
             .field("refusal", &self.refusal)
             .finish()

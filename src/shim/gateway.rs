@@ -18,6 +18,7 @@ mod budget;
 mod count;
 mod reserve;
 mod retry;
+mod target;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -33,8 +34,8 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use hyper::http::uri::{Authority, PathAndQuery, Scheme};
-use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper::http::uri::Scheme;
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -50,6 +51,8 @@ use self::budget::Budget;
 use self::count::{Counted, Ledger};
 use self::reserve::{Admission, Admitted, Asked, Held, Place, Reserved, Reserves, Whole};
 use self::retry::{Attempts, Fault, Replay};
+pub use self::target::GatewayError;
+use self::target::Target;
 use super::resolve::LookUps;
 use crate::link::shim::{Budget as BudgetSettings, Gateway as Settings};
 use crate::report;
@@ -101,64 +104,6 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 type Outgoing = UnsyncBoxBody<Bytes, Error>;
 /// Nothing comes; it is closed when the caller goes.
 type Gone = watch::Receiver<()>;
-
-/// Why settings are refused.
-#[derive(Debug, thiserror::Error)]
-pub enum GatewayError {
-    /// The address is none.
-    #[error("model endpoint {0:?} is not an address such as https://api.anthropic.com")]
-    Address(String),
-    /// The key can not be sent.
-    #[error("the model API's key has characters that no key has")]
-    Key,
-}
-
-/// Where calls go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Target {
-    scheme: Scheme,
-    authority: Authority,
-    /// Before the path of a call; empty, or with a slash at its start and none at its end.
-    prefix: String,
-    /// Marked sensitive, so that it is never printed.
-    key: Option<HeaderValue>,
-    /// How long a call is tried again.
-    patience: Duration,
-    /// Why no call leaves.
-    refusal: Option<String>,
-}
-
-impl Target {
-    fn new(settings: &Settings) -> Result<Self, GatewayError> {
-        let refuse = || GatewayError::Address(settings.base_url.clone());
-        let parts = settings.base_url.parse::<Uri>().map_err(|_| refuse())?.into_parts();
-        let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else { return Err(refuse()) };
-        let has_query = parts.path_and_query.as_ref().is_some_and(|path| path.query().is_some());
-        if ![Scheme::HTTP, Scheme::HTTPS].contains(&scheme) || authority.as_str().contains('@') || has_query {
-            return Err(refuse());
-        }
-        let prefix = parts.path_and_query.map(|path| path.path().trim_end_matches('/').to_owned()).unwrap_or_default();
-        let key = settings.api_key.as_ref().map(|key| HeaderValue::from_str(key.trim())).transpose();
-        let mut key = key.map_err(|_| GatewayError::Key)?;
-        if let Some(key) = &mut key {
-            key.set_sensitive(true);
-        }
-        Ok(Self {
-            scheme,
-            authority,
-            prefix,
-            key,
-            patience: Duration::from_millis(settings.retry_ms),
-            refusal: settings.refusal.clone(),
-        })
-    }
-
-    fn uri(&self, path: &str, query: Option<&str>) -> Result<Uri, hyper::http::Error> {
-        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
-        let path: PathAndQuery = format!("{}{path}{query}", self.prefix).parse()?;
-        Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone()).path_and_query(path).build()
-    }
-}
 
 /// A call waits, as the endpoint failed.
 #[derive(Debug, PartialEq, Eq)]
@@ -327,6 +272,11 @@ impl Gateway {
         let Some(target) = self.target() else {
             return refusal(StatusCode::BAD_GATEWAY, "api_error", "no session is set up, so there is no model endpoint");
         };
+        if target.path(&path).is_none() {
+            read_to_end(request.into_body()).await;
+            let message = format!("the model endpoint that is configured has no {path}");
+            return refusal(StatusCode::NOT_FOUND, "not_found_error", &message);
+        }
         if let Some(why) = &target.refusal {
             read_to_end(request.into_body()).await;
             return keyless(why);
@@ -394,7 +344,7 @@ impl Gateway {
             let mut outgoing = Request::new(body.boxed_unsync());
             *outgoing.method_mut() = Method::POST;
             *outgoing.uri_mut() = target.uri(&path, parts.uri.query())?;
-            *outgoing.headers_mut() = outgoing_headers(&target, parts.headers.clone());
+            *outgoing.headers_mut() = target.outgoing(parts.headers.clone());
             let outcome = self.send(&target, outgoing).await;
             let fault = match &outcome {
                 Ok(response) => Fault::of_answer(response.status(), response.headers()),
@@ -503,22 +453,6 @@ where
     C: hyper_util::client::legacy::connect::Connect + Clone,
 {
     Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).build(connector)
-}
-
-/// The headers of a call as they leave.
-fn outgoing_headers(target: &Target, headers: HeaderMap) -> HeaderMap {
-    let mut headers = end_to_end(headers);
-    // The one that counts is made from the body. A caller may have sent another, beside
-    // chunks, for the endpoint to see an end where there is none.
-    headers.remove(header::CONTENT_LENGTH);
-    for name in CREDENTIALS {
-        headers.remove(*name);
-    }
-    if let Some(key) = &target.key {
-        headers.insert(X_API_KEY, key.clone());
-    }
-    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    headers
 }
 
 /// Says to the runtime that all was tried.

@@ -1,6 +1,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
+use crate::link::shim::KeyAs;
 
 mod retries;
 
@@ -97,6 +98,42 @@ async fn calls_go_out_with_the_real_key_and_their_own_headers() {
     }
     assert!(answer.starts_with("HTTP/1.1 529"), "{answer}");
     assert!(answer.contains("x-up: 1\r\n") && !answer.contains("x-hop") && answer.ends_with("busy"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_endpoint_of_the_operators_gets_key_headers_and_paths_as_it_wants_them() {
+    let (base, seen) = endpoint("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok").await;
+    let inner = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = inner.local_addr().expect("an address");
+    let (gateway, _) = Gateway::new();
+    let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let wanted = Settings {
+        auth: KeyAs::Bearer,
+        headers: [header("x-team", "agents"), header("x-api-key", "second"), header("authorization", "none")].into(),
+        messages_path: Some("/chat".to_owned()),
+        count_tokens_path: Some(String::new()),
+        ..settings(&base)
+    };
+    assert!(!format!("{wanted:?}").contains("second"));
+    gateway.aim(&wanted).expect("an address");
+    tokio::spawn(gateway.clone().serve(inner));
+    let refused = exchange(address, &post("/v1/messages/count_tokens", "", "BODY")).await;
+    assert!(refused.starts_with("HTTP/1.1 404") && refused.contains("has no /v1/messages/count_tokens"), "{refused}");
+    let headers = "x-api-key: placeholder\r\nauthorization: Bearer x\r\nx-team: others\r\nx-team: more\r\n";
+    let answer = exchange(address, &post("/v1/messages?beta=true", headers, "BODY")).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let seen = seen.await.expect("the call").to_lowercase();
+    assert!(seen.starts_with("post /base/chat?beta=true http/1.1\r\n"), "{seen}");
+    for kept in ["authorization: bearer sk-real\r\n", "x-team: agents\r\n", "x-api-key: second\r\n"] {
+        assert_eq!(seen.matches(kept).count(), 1, "{kept:?} in {seen}");
+    }
+    for gone in ["placeholder", "bearer x", "others", "more", "none"] {
+        assert!(!seen.contains(gone), "{gone:?} in {seen}");
+    }
+    for bad in [header("a b", "1"), header("x-a", "1\r\nx-b: 2")] {
+        let bad = Settings { headers: [bad].into(), ..settings(&base) };
+        assert!(matches!(Target::new(&bad), Err(GatewayError::Header(_))));
+    }
 }
 
 #[tokio::test]
