@@ -23,14 +23,14 @@ fn through(what: impl std::fmt::Display) -> String {
 /// What is done before a case, so that it can end.
 pub fn prepare(stage: &Stage, session: &str, case: &Case) {
     if matches!(case.by, By::Tool("bombs.py asleep" | "beside.py runtime_stopped")) {
-        limit(stage, session, &json!({"turnSeconds": 4}));
+        set_limits(stage, session, &json!({"turnSeconds": 4}));
     }
     if ["a full disk", "very many files"].contains(&case.name) {
-        limit(stage, session, &json!({"diskMb": 64}));
+        set_limits(stage, session, &json!({"diskMb": 64}));
     }
 }
 
-fn limit(stage: &Stage, session: &str, limits: &Value) {
+fn set_limits(stage: &Stage, session: &str, limits: &Value) {
     let answer = stage.daemon.send("PATCH", &format!("/api/sessions/{session}/limits"), limits);
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
@@ -46,7 +46,7 @@ pub fn judge(stage: &Stage, session: &str, case: &Case, events: &[Event]) -> Wen
         "kept_after_the_turn" => return Went { refused: left_behind(stage, session), usable: false },
         "asleep" | "runtime_stopped" => {
             let limit = events.last().map(|event| event.data["limit"].as_str().unwrap_or("no limit").to_owned());
-            limit(stage, session, &json!({"turnSeconds": null}));
+            set_limits(stage, session, &json!({"turnSeconds": null}));
             goes_on(stage, session, &limit.unwrap_or_default())
         }
         "full_disk" | "many_files" => {
@@ -55,7 +55,7 @@ pub fn judge(stage: &Stage, session: &str, case: &Case, events: &[Event]) -> Wen
             let remove = json!({"command": "rm -r bomb"});
             let removed = stage.daemon.send("POST", &format!("/api/sessions/{session}/exec"), &remove);
             assert_eq!(removed.json()["exitCode"], 0, "{}", removed.text());
-            limit(stage, session, &json!({"diskMb": null}));
+            set_limits(stage, session, &json!({"diskMb": null}));
             goes_on(stage, session, &reached.unwrap_or_default())
         }
         "runtime_ended" | "all_of_them" => {
