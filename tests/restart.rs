@@ -153,8 +153,8 @@ fn a_wrong_configuration_is_refused_by_file_line_and_key() {
     };
     let (status, said) = refused("[limits]\nmemori = \"1G\"");
     assert_eq!(status, Some(78), "{said}");
-    assert!(said.contains("ash.toml:8") && said.contains("limits.memori") && said.contains("did you mean \"memory\""), "{said}");
+    assert!(said.contains("ash.toml:9") && said.contains("limits.memori") && said.contains("did you mean \"memory\""), "{said}");
     let (status, said) = refused("[limits]\nmemory = \"1 gig\"");
     assert_eq!(status, Some(78), "{said}");
-    assert!(said.contains("ash.toml:8") && said.contains("memory"), "{said}");
+    assert!(said.contains("ash.toml:9") && said.contains("memory"), "{said}");
 }
