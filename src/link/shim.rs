@@ -368,6 +368,9 @@ pub struct Room {
 pub const NOT_WAITING: &str = "nothing of this name waits for an answer";
 /// The error of a [`ToShim::Run`] beyond [`RUNS_MAX`].
 pub const TOO_MANY_RUN: &str = "too many programs are running";
+/// The error of a [`ToShim::Run`] and a [`ToShim::Lay`] where far too much of the disk is taken already.
+pub const DISK_FULL: &str =
+    "disk: workspace and HOME take more than the session may have; delete files (DELETE …/files), or give it more";
 /// Where the runtime's program appears inside a sandbox.
 pub const RUNTIME_INSIDE: &str = "/opt/claude/claude";
 /// The workspace inside a sandbox.

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::driver::{Purpose, Request, Visit};
 use super::{SessionError, Sessions};
 use crate::link::daemon::{Input, LinkError, Output};
-use crate::link::shim::{Job, RUNS_MAX, Run, RunEnd, Stream, TOO_MANY_RUN};
+use crate::link::shim::{DISK_FULL, Job, RUNS_MAX, Run, RunEnd, Stream, TOO_MANY_RUN};
 use crate::report::chain;
 use crate::store::SessionRow;
 use crate::wire::SessionId;
@@ -71,7 +71,7 @@ impl Sessions {
     ///
     /// # Errors
     ///
-    /// [`SessionError::Status`] if the session is not active, [`SessionError::ExecBusy`],
+    /// [`SessionError::Status`] if the session is not active, [`SessionError::ExecBusy`], [`SessionError::ExecFull`],
     /// [`SessionError::Exec`].
     pub async fn exec(&self, tenant: &str, id: SessionId, by: &str, command: Command) -> Result<Exec, SessionError> {
         let row = self.get(tenant, id).await?;
@@ -169,6 +169,7 @@ async fn carry(
 fn failed(error: LinkError) -> SessionError {
     match error {
         LinkError::Failed(reason) if reason == TOO_MANY_RUN => SessionError::ExecBusy(RUNS_MAX),
+        LinkError::Failed(reason) if reason == DISK_FULL => SessionError::ExecFull(reason),
         error => SessionError::Exec(chain(&error)),
     }
 }

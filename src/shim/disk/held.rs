@@ -7,14 +7,23 @@ use nix::libc;
 use nix::sys::stat::stat;
 
 /// Descriptors that are looked at, so that one look is bounded whatever is open inside.
-const LOOKED_AT_MAX: usize = 32 << 10;
+const LOOKED_AT_MAX: usize = 256 << 10;
 
-/// Bytes of blocks of such files on a device that processes below this one have open.
-pub fn bytes(device: libc::dev_t) -> u64 {
+/// Bytes of blocks of such files on a device that processes below this one have open; `None` if more is open
+/// than can be looked at.
+pub fn bytes(device: libc::dev_t) -> Option<u64> {
+    bytes_of(below(std::process::id()), device)
+}
+
+/// The same of these processes.
+pub(super) fn bytes_of(processes: impl IntoIterator<Item = u32>, device: libc::dev_t) -> Option<u64> {
     let mut seen = HashSet::new();
     let mut bytes = 0_u64;
-    let open = below(std::process::id()).into_iter().filter_map(|pid| fs::read_dir(format!("/proc/{pid}/fd")).ok());
-    for entry in open.flatten().take(LOOKED_AT_MAX).flatten() {
+    let open = processes.into_iter().filter_map(|pid| fs::read_dir(format!("/proc/{pid}/fd")).ok());
+    for (looked_at, entry) in open.flatten().flatten().enumerate() {
+        if looked_at == LOOKED_AT_MAX {
+            return None;
+        }
         // What the descriptor is of, and not the link that stands for it.
         let Ok(stat) = stat(&entry.path()) else { continue };
         let is_file = stat.st_mode & libc::S_IFMT == libc::S_IFREG;
@@ -22,7 +31,7 @@ pub fn bytes(device: libc::dev_t) -> u64 {
             bytes = bytes.saturating_add((stat.st_blocks as u64).saturating_mul(512));
         }
     }
-    bytes
+    Some(bytes)
 }
 
 /// All processes below one.

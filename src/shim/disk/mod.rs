@@ -57,6 +57,13 @@ const BLIND_SHARE: u32 = 10;
 const PATROL_SHARE: u32 = 50;
 /// What programs may take while it is too much already: a shell writes its history, a deletion an index.
 const SLACK: Taken = Taken { bytes: 4 << 20, files: 200 };
+/// Looks that do not see all, one after the other, after which somebody is taken to see to that.
+const IN_PART_MAX: u32 = 5;
+/// What may be taken beyond the limit before commands of callers are refused as well: a part of it, at least so
+/// many bytes and files, which a fast disk takes before it is noticed. It grows by what each takes until it is
+/// ended.
+const FAR_PART: u64 = 2;
+const FAR_LEAST: Taken = Taken { bytes: 2 << 30, files: 100_000 };
 /// Folders of the sandbox's that can be written inside.
 const FOLDERS: [&str; 2] = ["home", "workspace"];
 
@@ -126,13 +133,15 @@ pub struct Watch {
     is_looking: bool,
     /// Since when somebody waits for a look.
     wanted: Option<Instant>,
+    /// Looks one after the other that did not see all.
+    in_part: u32,
 }
 
 impl Watch {
     /// Watches nothing yet.
     pub const fn new() -> Self {
         let state = State::Within;
-        Self { measurer: None, limit: None, state, last: None, asked_at: None, is_looking: false, wanted: None }
+        Self { measurer: None, limit: None, state, last: None, asked_at: None, is_looking: false, wanted: None, in_part: 0 }
     }
 
     /// Starts the thread that looks through the folders in `state`, if it does not run, before anything runs
@@ -163,9 +172,22 @@ impl Watch {
         (self.state, self.last, self.asked_at) = (State::Within, None, None);
     }
 
+    /// Measures anew at once, as something came.
+    pub const fn doubt(&mut self) {
+        (self.last, self.asked_at) = (None, None);
+    }
+
     /// Whether more was taken than may be, when it was measured last.
     pub const fn is_over(&self) -> bool {
         matches!(self.state, State::Over(_))
+    }
+
+    /// Whether so much more was taken that only single files can be removed.
+    pub fn is_far_over(&self) -> bool {
+        let (State::Over(_), Some(limit), Some(last)) = (self.state, self.limit, self.last) else { return false };
+        let part = Taken { bytes: limit.bytes / FAR_PART, files: limit.files / FAR_PART };
+        let far = Taken { bytes: part.bytes.max(FAR_LEAST.bytes), files: part.files.max(FAR_LEAST.files) };
+        last.taken.is_beyond(limit.and(far))
     }
 
     /// When to [`tick`](Self::tick).
@@ -229,11 +251,17 @@ impl Watch {
             self.wanted = None;
         }
         let Some(limit) = self.limit else { return Verdict::Fine };
-        if !found.is_whole {
+        if !found.is_whole && !found.taken.is_beyond(limit) {
             // Nothing is known that was not known before. Not at once again, as it fails at once.
             self.asked_at = Some(found.ended + IDLE_TICK);
+            self.in_part += 1;
+            if self.in_part >= IN_PART_MAX {
+                self.in_part = 0;
+                return Verdict::TooMuch;
+            }
             return if self.is_over() { Verdict::StillOver(is_wanted) } else { Verdict::Fine };
         }
+        self.in_part = 0;
         self.last = Some(found);
         if !found.taken.is_beyond(limit) {
             self.state = State::Within;
@@ -260,7 +288,9 @@ impl Watch {
     /// Why turns end, and programs.
     pub fn cause(&self, taken: Taken) -> String {
         let limit = self.limit.unwrap_or_default();
-        Reached::Disk.cause(if taken.bytes > limit.bytes {
+        Reached::Disk.cause(if !taken.is_beyond(limit) {
+            "what workspace and HOME take can not be measured".to_owned()
+        } else if taken.bytes > limit.bytes {
             format!("workspace and HOME take more than the {} MiB that the session may have", limit.bytes >> 20)
         } else {
             format!("workspace and HOME have more than the {} files that the session may have", limit.files)
@@ -309,7 +339,10 @@ fn look(state: &Path, most: Option<Taken>) -> Found {
     if !most.is_some_and(|most| taken.is_beyond(most))
         && let Ok(stat) = nix::sys::stat::stat(state)
     {
-        taken.bytes = taken.bytes.saturating_add(held::bytes(stat.st_dev));
+        match held::bytes(stat.st_dev) {
+            Some(bytes) => taken.bytes = taken.bytes.saturating_add(bytes),
+            None => is_whole = false,
+        }
     }
     Found { taken, is_whole, filled, began, ended: Instant::now() }
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::limits::ProcessLimits;
 use super::snapshot::{Packing, refuse_conversation, snapshot_argv};
 use super::{Driver, Input, ProcessState, RoomState, Running, STOP_DEADLINE, Unpacking};
-use crate::link::shim::{EndState, HOME_INSIDE, LogLevel, Op, Room, WORKSPACE_INSIDE};
+use crate::link::shim::{DISK_FULL, EndState, HOME_INSIDE, LogLevel, Op, Room, WORKSPACE_INSIDE};
 use crate::report;
 use crate::runtime::ProcessEnd;
 use crate::shim::bwrap::INIT_INSIDE;
@@ -214,6 +214,7 @@ impl Driver {
             () if self.stop_at.is_some() => "the sandbox is being stopped",
             () if has_turn => "a turn is running",
             () if self.inner().is_none() => "the sandbox is not open",
+            () if matches!(archive, Archive::Bundle { replace: false }) && self.disk.is_over() => DISK_FULL,
             () => bad_id.unwrap_or(""),
         };
         if !refusal.is_empty() {
@@ -266,6 +267,7 @@ impl Driver {
 
     pub(super) fn unpacked(&mut self, result: Result<(), UnpackError>) {
         let Some(Unpacking { connection, op, archive, .. }) = self.unpacking.take() else { return };
+        let is_added = matches!(archive, Archive::Bundle { replace: false });
         let result = result
             .map_err(|error| report::chain(&error))
             .and_then(|()| match archive {
@@ -277,7 +279,11 @@ impl Driver {
         if let Err(error) = &result {
             tracing::warn!(error, "workspace was not unpacked");
         }
-        self.disk.forget();
+        if is_added {
+            self.disk.doubt();
+        } else {
+            self.disk.forget();
+        }
         self.reply(connection, op, result);
     }
 

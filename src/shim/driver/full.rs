@@ -3,7 +3,7 @@
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{Driver, ProcessState, RoomState};
+use super::{Archive, Driver, ProcessState, RoomState};
 use crate::link::shim::{LogLevel, RunLimits};
 use crate::runtime::Event;
 use crate::shim::disk::{Filled, Found, Taken, Verdict};
@@ -19,8 +19,11 @@ impl Driver {
     }
 
     /// Whether something can write, and that is not Ash itself.
-    const fn is_watched(&self) -> bool {
-        matches!(self.room, RoomState::Open { .. }) && self.unpacking.is_none() && self.stop_at.is_none()
+    fn is_watched(&self) -> bool {
+        // While a bundle is laid over the workspace, what runs goes on. A look would change modes that are packed.
+        let is_replaced = self.unpacking.as_ref().is_some_and(|unpacking| !matches!(unpacking.archive, Archive::Bundle { .. }));
+        let is_still = is_replaced || (self.packing.is_some() && !self.is_busy());
+        matches!(self.room, RoomState::Open { .. }) && !is_still && self.stop_at.is_none()
     }
 
     fn is_busy(&self) -> bool {
@@ -44,7 +47,7 @@ impl Driver {
     /// Takes what was found on the disk.
     pub(super) async fn measured(&mut self, found: Found) {
         let verdict = self.disk.found(found);
-        if self.unpacking.is_some() {
+        if self.unpacking.as_ref().is_some_and(|unpacking| !matches!(unpacking.archive, Archive::Bundle { .. })) {
             // It is about what goes away.
             return self.disk.forget();
         }

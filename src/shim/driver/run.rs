@@ -9,7 +9,9 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{Driver, Input};
-use crate::link::shim::{FromShim, INPUT_CREDIT, Job, Op, PACK_CREDIT, RUNS_MAX, Run, RunEnd, TOO_MANY_RUN, WORKSPACE_INSIDE};
+use crate::link::shim::{
+    DISK_FULL, FromShim, INPUT_CREDIT, Job, Op, PACK_CREDIT, RUNS_MAX, Run, RunEnd, TOO_MANY_RUN, WORKSPACE_INSIDE,
+};
 use crate::report;
 use crate::shim::bwrap::INIT_INSIDE;
 use crate::shim::connection::ConnectionId;
@@ -61,6 +63,7 @@ impl Driver {
             () if self.stop_at.is_some() => Some("the sandbox is being stopped"),
             () if beside >= RUNS_MAX => Some(TOO_MANY_RUN),
             () if self.session.is_none() => Some("no session is set up in the sandbox"),
+            () if is_command && self.disk.is_far_over() => Some(DISK_FULL),
             () => None,
         };
         let out = self.link.as_ref().filter(|link| link.id == connection).map(|link| link.out.clone());
