@@ -274,6 +274,20 @@ fn a_start_that_a_dying_daemon_broke_off_is_done_again_by_the_next() {
     assert!(out.contains("is not allowed by this agent's policy"), "{out}");
 }
 
+#[test]
+fn scripts_that_ask_for_many_hosts_are_not_held_up_by_what_is_told_of_them() {
+    let Some((_model, daemon)) = start(UNDISTURBED) else { return };
+    // Each refusal is an event, and nobody takes events before the sandbox is up.
+    let script = "for i in $(seq 60); do curl -s -o /dev/null http://no-$i.example/; done; echo through >> log";
+    daemon.deploy("asking", &[PROMPT, ("install.sh", script), ("startup.sh", script)]);
+    let session = daemon.create(&json!({"agent": "asking"}));
+    assert_eq!(bash(&daemon, &session, "cat log"), "through\nthrough");
+    wait_for("what was refused to startup.sh is in the log", || {
+        let told = daemon.get(&format!("/api/sessions/{session}/events?type=egress&limit=1000")).text();
+        (1..=60).all(|host| told.contains(&format!("no-{host}.example"))).then_some(())
+    });
+}
+
 /// A server at 127.0.0.2, whose callers wait until they are answered.
 struct Gate {
     listener: TcpListener,

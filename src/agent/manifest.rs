@@ -29,7 +29,7 @@ use crate::wire::quantity::{TimeSpan, bounds};
 pub const DEFINITION: &str = "ash.toml";
 /// Servers of the Model Context Protocol that come with the agent.
 pub const MCP_SERVERS: &str = ".mcp.json";
-/// The script that fits out a version's workspace and HOME, once for all of its sessions.
+/// The script that fits out a version's workspace, once for all of its sessions.
 pub const INSTALL: &str = "install.sh";
 /// The script that is run in each new sandbox of a session, before its first turn there.
 pub const STARTUP: &str = "startup.sh";

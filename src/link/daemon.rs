@@ -35,6 +35,8 @@ const WRITE_QUEUE: usize = 8;
 /// Batches of events that may wait for the store. Beyond that the shim is read no further, and
 /// then stops reading the runtime.
 const EVENT_QUEUE: usize = 8;
+/// Batches that are held back while a sandbox is brought up.
+const HELD_MAX: usize = 1024;
 /// Chunks of a snapshot that wait to be taken, beside those on credit.
 const TAKEN_QUEUE: usize = 1;
 
@@ -84,7 +86,50 @@ pub struct Connection {
     /// Talks to it.
     pub handle: ShimHandle,
     /// What happens in it; ends when the connection does.
-    pub events: mpsc::Receiver<Vec<ShimEvent>>,
+    pub events: Events,
+}
+
+/// What happens in a sandbox, in batches, in order.
+#[derive(Debug)]
+pub struct Events {
+    held: VecDeque<Vec<ShimEvent>>,
+    coming: mpsc::Receiver<Vec<ShimEvent>>,
+}
+
+impl Events {
+    /// The next batch; `None` when the connection has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn recv(&mut self) -> Option<Vec<ShimEvent>> {
+        match self.held.pop_front() {
+            Some(batch) => Some(batch),
+            None => self.coming.recv().await,
+        }
+    }
+
+    /// Takes no more.
+    pub fn close(&mut self) {
+        self.coming.close();
+    }
+
+    /// Waits for `work` with the shim, and holds back what happens meanwhile: answers come behind it on the
+    /// same connection, and would not be read where nobody took it.
+    pub async fn held_during<F: Future>(&mut self, work: F) -> F::Output {
+        let mut work = std::pin::pin!(work);
+        let mut is_over = false;
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                batch = self.coming.recv(), if !is_over && self.held.len() < HELD_MAX => match batch {
+                    Some(batch) => self.held.push_back(batch),
+                    None => is_over = true,
+                },
+            }
+        }
+    }
 }
 
 /// Talks to a shim.
@@ -250,7 +295,8 @@ pub async fn connect(path: &Path) -> Result<Connection, LinkError> {
             }
         }
     });
-    let (to_owner, events) = mpsc::channel(EVENT_QUEUE);
+    let (to_owner, coming) = mpsc::channel(EVENT_QUEUE);
+    let events = Events { held: VecDeque::new(), coming };
     let answers = pending.clone();
     let sandbox = state.sandbox;
     tokio::spawn(async move {

@@ -276,7 +276,7 @@ impl Farewell {
         }
         let last = async {
             if let Some(filling) = filling
-                && !matches!(self.listening(&mut connection, filling).await, Ok(Ok(())))
+                && !matches!(listening(&mut connection, filling).await, Ok(Ok(())))
             {
                 return Err(FarewellError::Upload);
             }
@@ -296,7 +296,7 @@ impl Farewell {
         let context = &self.context;
         if let Some(packing) = packing {
             // What comes of it is told by who began it: nobody any more.
-            drop(self.listening(&mut connection, packing).await);
+            drop(listening(&mut connection, packing).await);
         }
         for tries in 1.. {
             // The runtime may not end: then it can be packed no better later.
@@ -309,7 +309,7 @@ impl Farewell {
             }
             let about = about(context, session, session.tail, excludes.clone(), Reason::End);
             let packing = Box::pin(pack(context, connection.handle.clone(), about, Vec::new()));
-            match self.listening(&mut connection, packing).await {
+            match listening(&mut connection, packing).await {
                 Ok(manifest) => return Ok(manifest),
                 Err(error) if tries < TRIES && error.is_refusal() => turns = 1,
                 Err(error) => return Err(error.into()),
@@ -317,14 +317,15 @@ impl Farewell {
         }
         Err(FarewellError::Gone)
     }
+}
 
-    /// Waits for `work` and takes what the sandbox says meanwhile, as it would stop otherwise.
-    async fn listening<F: Future + Unpin>(&self, connection: &mut Connection, mut work: F) -> F::Output {
-        loop {
-            tokio::select! {
-                done = &mut work => return done,
-                Some(events) = connection.events.recv() => drop(hear(connection, &events).await),
-            }
+/// Waits for `work` and takes what the sandbox says meanwhile, as it would stop otherwise.
+pub(super) async fn listening<F: Future>(connection: &mut Connection, work: F) -> F::Output {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            Some(events) = connection.events.recv() => drop(hear(connection, &events).await),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Layers: what `install.sh` of a version made of workspace and HOME, kept for all of its sessions.
+//! Layers: what `install.sh` of a version made of the workspace, kept for all of its sessions.
 //!
 //! A layer is made by the first session that needs it, in a sandbox of its own which is no session's: it
 //! has what belongs to the version, and neither the caller's variables nor a key. Others wait for it, and
@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::interval;
 
 use super::driver::{about, write};
+use super::farewell::listening;
 use super::open::{OPEN_SILENCE, OpenError, options, send_version, while_it_moves};
 use super::scripts::{self, BEAT, Ran, Script};
 use super::{Context, Sessions, limits, security};
@@ -67,7 +68,7 @@ pub(super) async fn open(
         return Ok(None);
     }
     let digest = *version.digest();
-    match context.layers.kept.read(id(&digest)).await {
+    match read(context, &digest, moves).await {
         Ok(reader) => return Ok(Some(reader)),
         Err(SnapshotError::NotFound(_) | SnapshotError::Damaged { .. }) => {}
         Err(error) => return Err(error.into()),
@@ -82,10 +83,16 @@ pub(super) async fn open(
         }
     };
     match made {
-        Some(Ok(())) => Ok(Some(context.layers.kept.read(id(&digest)).await?)),
+        Some(Ok(())) => Ok(Some(read(context, &digest, moves).await?)),
         Some(Err(reason)) => Err(OpenError::Layer(reason)),
         None => Err(OpenError::Layer("it was broken off".to_owned())),
     }
+}
+
+/// Opens a layer, all of which is read before, and `moves` with each piece.
+async fn read(context: &Context, digest: &Digest, moves: &watch::Sender<()>) -> Result<Reader, SnapshotError> {
+    let moves = moves.clone();
+    context.layers.kept.read_telling(id(digest), move || moves.send_replace(())).await
 }
 
 /// How making a layer ends. It is begun if nobody makes it.
@@ -146,10 +153,11 @@ async fn make(context: &Arc<Context>, maker: &SessionRow, version: &Version) -> 
 async fn fill_and_keep(context: &Context, maker: &SessionRow, version: &Version) -> Result<(), OpenError> {
     let moves = watch::Sender::new(());
     let filled = while_it_moves(fill(context, maker, version, &moves), moves.subscribe(), OPEN_SILENCE).await;
-    let (connection, ran) = filled.unwrap_or(Err(OpenError::Slow))?;
+    let (mut connection, ran) = filled.unwrap_or(Err(OpenError::Slow))?;
     let about = about(context, maker, EVENT, Vec::new(), Reason::Install);
     // Bounded by itself, as far as the disk is not waited for.
-    let packed = write(&context.layers.kept, connection.handle.clone(), about).await.map_err(OpenError::Pack)?;
+    let packing = write(&context.layers.kept, connection.handle.clone(), about);
+    let packed = listening(&mut connection, packing).await.map_err(OpenError::Pack)?;
     tracing::info!(
         agent = maker.agent, version = %version.digest(), millis = ran.took.as_millis(), bytes = packed.stored_bytes,
         output = ran.said, "agent installed"
@@ -172,10 +180,8 @@ async fn fill(
     let runtime = context.runtime.find(context.settings.runtime.as_deref()).await?;
     let spec = Spec { sandbox: maker.sandbox, session: maker.id, agent: maker.agent.clone(), limits };
     let started = context.launcher.start(&spec).await?;
-    let connection = connect(&started.socket).await?;
-    let shim = &connection.handle;
+    let mut connection = connect(&started.socket).await?;
     let room = Room { runtime: runtime.display().to_string(), tmp_bytes: context.settings.tmp_bytes, weaknesses };
-    shim.call(|op| ToShim::Open { op, room }).await?;
     let setup = Box::new(Setup {
         session: maker.id,
         agent: maker.agent.clone(),
@@ -185,10 +191,16 @@ async fn fill(
         resume: false,
         egress: scripts::egress(context, maker, &rules),
     });
-    shim.call(|op| ToShim::Setup { op, setup }).await?;
-    send_version(version.clone(), shim, Vec::new()).await?;
-    moves.send_replace(());
-    let ran = Script { name: INSTALL, rules: &rules, starts: false }.run(shim, moves).await?;
+    let shim = connection.handle.clone();
+    let filled = async {
+        shim.call(|op| ToShim::Open { op, room }).await?;
+        shim.call(|op| ToShim::Setup { op, setup }).await?;
+        send_version(version.clone(), &shim, Vec::new()).await?;
+        moves.send_replace(());
+        Ok::<_, OpenError>(Script { name: INSTALL, rules: &rules, starts: false }.run(&shim, moves).await?)
+    };
+    // What happens belongs to no log.
+    let ran = listening(&mut connection, filled).await?;
     Ok((connection, ran))
 }
 

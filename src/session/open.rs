@@ -22,7 +22,7 @@ use crate::credential::CredentialError;
 use crate::fault::{self, Point};
 use crate::link::daemon::{Connection, LinkError, ShimHandle, connect};
 use crate::link::frame::CHUNK;
-use crate::link::shim::{RawValueEq, Room, SessionOptions, Setup, ToShim};
+use crate::link::shim::{RawValueEq, Room, SessionOptions, Setup, ShimState, ToShim};
 use crate::report::chain;
 use crate::sandbox::walls::WallError;
 use crate::sandbox::{LaunchError, Spec};
@@ -220,9 +220,6 @@ pub(super) async fn while_it_moves<T>(
 async fn open_unbounded(context: &Arc<Context>, session: &SessionRow, moves: &watch::Sender<()>) -> Result<Opened, OpenError> {
     let version = version(context, &session.agent, &session.digest).map_err(Box::new)?;
     let definition = version.definition()?;
-    // Whoever brings up a session that has ended wants its files alone, and they are nowhere else.
-    let is_over = session.status == Status::Ended;
-    let startup = (!is_over && version.has_file(STARTUP)).then(|| definition.startup.clone());
     let limits = limits::of_unit(&limits::of(context, session));
     let spec = Spec { sandbox: session.sandbox, session: session.id, agent: session.agent.clone(), limits };
     let started = context.launcher.start(&spec).await?;
@@ -233,17 +230,34 @@ async fn open_unbounded(context: &Arc<Context>, session: &SessionRow, moves: &wa
         fault::at(Point::OpenStarted);
     }
     let mut connection = connect(&started.socket).await?;
-    let shim = &connection.handle;
-    if let Some((_, through)) = session.heard.filter(|(life, _)| *life == connection.state.incarnation) {
+    let Connection { state, handle, events } = &mut connection;
+    let prepared = prepare(context, session, version, definition, (state, handle), moves);
+    let (source, startup) = events.held_during(prepared).await?;
+    Ok(Opened { connection, source, startup })
+}
+
+/// Brings up what is in a sandbox whose shim is connected.
+async fn prepare(
+    context: &Arc<Context>,
+    session: &SessionRow,
+    version: Version,
+    definition: Definition,
+    (state, shim): (&mut ShimState, &ShimHandle),
+    moves: &watch::Sender<()>,
+) -> Result<(Source, Option<NewEvent>), OpenError> {
+    // Whoever brings up a session that has ended wants its files alone, and they are nowhere else.
+    let is_over = session.status == Status::Ended;
+    let startup = (!is_over && version.has_file(STARTUP)).then(|| definition.startup.clone());
+    if let Some((_, through)) = session.heard.filter(|(life, _)| *life == state.incarnation) {
         // Before anything that makes events: a shim that lost some of its spool goes on counting
         // after these, and so gives no number twice.
         shim.send(&ToShim::Ack { through: through.unsigned_abs() }).await?;
     }
-    if connection.state.session.is_some() && connection.state.unpacked {
+    if state.session.is_some() && state.unpacked {
         // Otherwise a daemon ended before the script did, which ended with its connection.
-        let is_started = connection.state.started.unwrap_or(true);
+        let is_started = state.started.unwrap_or(true);
         let startup = start_up(context, session, shim, startup.filter(|_| !is_started).as_ref(), moves).await?;
-        return Ok(Opened { connection, source: Source::Alive, startup });
+        return Ok((Source::Alive, startup));
     }
     // Only now, since a sandbox that lives needs neither to be connected to.
     if !is_over {
@@ -256,8 +270,8 @@ async fn open_unbounded(context: &Arc<Context>, session: &SessionRow, moves: &wa
     shim.call(|op| ToShim::Open { op, room }).await?;
     fault::at(Point::OpenRoom);
     // The conversation has to be there when the shim hears of it.
-    let source = if connection.state.unpacked { Source::Folder } else { restore(context, session, shim, moves).await? };
-    if !connection.state.unpacked && !matches!(source, Source::Fresh { .. }) {
+    let source = if state.unpacked { Source::Folder } else { restore(context, session, shim, moves).await? };
+    if !state.unpacked && !matches!(source, Source::Fresh { .. }) {
         fault::at(Point::OpenRestored);
     }
     let layer = match source {
@@ -279,10 +293,10 @@ async fn open_unbounded(context: &Arc<Context>, session: &SessionRow, moves: &wa
     }
     let startup = start_up(context, session, shim, startup.as_ref(), moves).await?;
     fault::at(Point::OpenDone);
-    if let Some(confined) = &mut connection.state.confined {
+    if let Some(confined) = &mut state.confined {
         confined.without = Some(without);
     }
-    Ok(Opened { connection, source, startup })
+    Ok((source, startup))
 }
 
 /// Runs the script of a new sandbox, which after it may reach what its session may. Where it fails, no

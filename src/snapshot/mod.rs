@@ -121,7 +121,16 @@ impl Snapshots {
     /// [`SnapshotError::NotFound`], [`SnapshotError::Damaged`], [`SnapshotError::Newer`],
     /// [`SnapshotError::Unavailable`].
     pub async fn read(&self, id: SnapshotId) -> Result<Reader, SnapshotError> {
-        self.run(move |location| open_whole(location, id, &|| ())).await.map(|(manifest, parts)| Reader::new(manifest, parts))
+        self.read_telling(id, || ()).await
+    }
+
+    /// The same, and tells `moves` of each piece that was checked.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::read`].
+    pub async fn read_telling(&self, id: SnapshotId, moves: impl Fn() + Send + 'static) -> Result<Reader, SnapshotError> {
+        self.run(move |location| open_whole(location, id, &moves)).await.map(|(manifest, parts)| Reader::new(manifest, parts))
     }
 
     /// Reads all stored bytes of a snapshot, as [`Self::read`] does first; returns what is known of it.
