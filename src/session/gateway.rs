@@ -8,7 +8,8 @@ use tokio::task::JoinSet;
 
 use super::driver::Request;
 use super::open::{KEY_VARIABLE, OpenError, version};
-use super::{Context, Sessions};
+use super::{Context, Live, Sessions};
+use crate::credential::CredentialError;
 use crate::link::shim::Gateway;
 use crate::store::SessionRow;
 use crate::wire::CredentialId;
@@ -61,7 +62,14 @@ impl Sessions {
     }
 
     async fn tell(&self, changed: &Changed) {
-        let drivers: Vec<_> = self.context.lock_hub().values().map(|live| live.requests.clone()).collect();
+        let is_meant = |live: &Live| match changed {
+            Changed::Host => true,
+            Changed::Credential { tenant, .. } => *live.tenant == **tenant,
+        };
+        let drivers: Vec<_> = {
+            let hub = self.context.lock_hub();
+            hub.values().filter(|live| is_meant(live)).map(|live| live.requests.clone()).collect()
+        };
         let mut told = JoinSet::new();
         for requests in drivers {
             let (reply, answer) = oneshot::channel();
@@ -97,9 +105,15 @@ pub(super) fn of(context: &Context, env: &mut BTreeMap<String, String>) -> Gatew
 pub(super) async fn current(context: &Context, session: &SessionRow, is_gone: bool) -> Result<Gateway, OpenError> {
     let version = version(context, &session.agent, &session.digest).map_err(Box::new)?;
     let credential = session.config.credential_id.as_ref().filter(|_| session.status != Status::Ended && !is_gone);
-    let kept = match credential {
-        Some(id) => context.settings.credentials.environment(&session.tenant, id).await?,
-        None => BTreeMap::new(),
+    let (kept, is_gone) = match credential {
+        Some(id) => match context.settings.credentials.environment(&session.tenant, id).await {
+            Ok(kept) => (kept, is_gone),
+            // Deleted while nobody could tell the sandbox, which may have its key. Of which type it was is not
+            // known any more, so it is taken for one of the model.
+            Err(CredentialError::NotFound) => (BTreeMap::new(), true),
+            Err(error) => return Err(error.into()),
+        },
+        None => (BTreeMap::new(), is_gone),
     };
     let mut env = super::open::environment(context, session, version.definition()?.env, kept).await?;
     // What the session says itself comes before its credential.

@@ -9,6 +9,7 @@ use crate::auth::Principal;
 use crate::http::App;
 use crate::http::extract::{Id, Json};
 use crate::http::problem::Failure;
+use crate::session::SessionError;
 use crate::store::CredentialRow;
 use crate::wire::CredentialId;
 use crate::wire::credential::{
@@ -48,25 +49,42 @@ pub async fn change(
     Json(body): Json<ChangeCredential>,
 ) -> Result<JsonBody<CredentialBody>, Failure> {
     let is_rotated = body.key.is_some();
-    let row = app.credentials.change(&caller.tenant, id, body).await?;
-    if is_rotated {
-        app.sessions.credential_changed(&caller.tenant, id).await;
-    }
-    tracing::info!(principal = caller.name, credential = %id, rotated = is_rotated, "credential changed");
-    Ok(JsonBody(CredentialBody { credential: shown(row) }))
+    let changing = async move {
+        let row = app.credentials.change(&caller.tenant, id, body).await?;
+        if is_rotated {
+            app.sessions.credential_changed(&caller.tenant, id).await;
+        }
+        tracing::info!(principal = caller.name, credential = %id, rotated = is_rotated, "credential changed");
+        Ok(JsonBody(CredentialBody { credential: shown(row) }))
+    };
+    whole(changing).await
+}
+
+/// Carries out a change to its end, also when who asked goes away: sandboxes must not have another secret
+/// than the database.
+async fn whole<T: Send + 'static>(change: impl Future<Output = Result<T, Failure>> + Send + 'static) -> Result<T, Failure> {
+    tokio::spawn(change).await.unwrap_or_else(|_| Err(SessionError::Closing.into()))
 }
 
 pub async fn delete(State(app): State<App>, caller: Principal, Id(id): Id<CredentialId>) -> Result<JsonBody<Value>, Failure> {
     let row = app.credentials.get(&caller.tenant, id).await?;
-    if row.kind == CredentialType::Anthropic {
-        app.sessions.credential_goes(&caller.tenant, id).await;
-    }
-    if let Err(error) = app.credentials.delete(&caller.tenant, id).await {
-        app.sessions.credential_changed(&caller.tenant, id).await;
-        return Err(error.into());
-    }
-    tracing::info!(principal = caller.name, credential = %id, "credential deleted");
-    Ok(JsonBody(json!({"ok": true})))
+    let is_of_model = row.kind == CredentialType::Anthropic;
+    let deleting = async move {
+        if is_of_model {
+            app.sessions.credential_goes(&caller.tenant, id).await;
+        }
+        if let Err(error) = app.credentials.delete(&caller.tenant, id).await {
+            app.sessions.credential_changed(&caller.tenant, id).await;
+            return Err(error.into());
+        }
+        if is_of_model {
+            // Sessions that were taken up meanwhile may have read it.
+            app.sessions.credential_goes(&caller.tenant, id).await;
+        }
+        tracing::info!(principal = caller.name, credential = %id, "credential deleted");
+        Ok(JsonBody(json!({"ok": true})))
+    };
+    whole(deleting).await
 }
 
 /// For the operator: it touches the credentials of all tenants.

@@ -41,7 +41,8 @@ impl Driver {
         let gateway = match gateway::current(&self.context, &self.session, self.key.is_gone).await {
             Ok(gateway) => gateway,
             Err(error) => {
-                tracing::warn!(session_id = %session, error = chain(&error), "the key of the session can not be told to its sandbox, ignoring");
+                tracing::warn!(session_id = %session, error = chain(&error), "the key of the session can not be told to its sandbox, trying again with its next connection");
+                self.key.is_stale = true;
                 return None;
             }
         };
