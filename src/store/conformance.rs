@@ -379,6 +379,13 @@ async fn a_turn_is_found_by_its_key_and_shows_its_bill() {
     again.queued[0].key = Some(key);
     assert!(matches!(store.advance(made.id, again).await, Err(StoreError::Conflict(_))));
 
+    // What was called before any turn was over is on no bill, and spent all the same.
+    let early = r#"{"action":"usage","models":{"m":{"inputTokens":100}}}"#;
+    store
+        .advance(made.id, Advance { events: vec![event(Kind::Lifecycle, None, early)], ..Advance::default() })
+        .await
+        .expect("stores");
+    assert_eq!(store.spent(made.id).await.expect("reads")["m"].tokens(), 100);
     let bill = r#"{"wallMs":5,"cpuMs":null,"toolCalls":1,"models":{"m":{"inputTokens":3}}}"#;
     let data = format!(r#"{{"turnId":"{turn}","state":"completed","usage":{bill}}}"#);
     let events = vec![event(Kind::TurnEnded, Some(turn), &data)];
@@ -396,7 +403,7 @@ async fn a_turn_is_found_by_its_key_and_shows_its_bill() {
     let usage = store.get_turn(made.id, turn).await.expect("reads").usage.expect("a bill");
     assert_eq!((usage.wall_ms, usage.models["m"].input_tokens, usage.models["n"].output_tokens), (5, 7, 1));
     let spent = store.spent(made.id).await.expect("reads");
-    assert_eq!(spent.values().map(ModelUsage::tokens).sum::<u64>(), 8);
+    assert_eq!(spent.values().map(ModelUsage::tokens).sum::<u64>(), 108);
     let filter = TurnFilter { after: 0, state: Some(TurnState::Completed), limit: 10 };
     assert_eq!(store.turns(made.id, filter.clone()).await.expect("reads").len(), 1);
     let filter = TurnFilter { after: 1, ..filter };

@@ -69,9 +69,11 @@ pub const REMOVE_SOME: [(&str, &str); 4] = [
 ];
 pub const REMOVE_DISOWNED: &str = "delete from sessions where id = $1 and tenant = ''";
 
+// What the parent spent is not the child's.
 pub const FORK_EVENTS: &str = "insert into events (session, id, turn, kind, at, data) \
      select $1, id, null, kind, at, data from events where session = $2 and id <= $3 \
-     and kind not in ('partial_message', 'text_delta', 'thinking_delta') and kind not like 'delta/%'";
+     and kind not in ('partial_message', 'text_delta', 'thinking_delta') and kind not like 'delta/%' \
+     and not (kind = 'lifecycle' and data like '%\"action\":\"usage\"%')";
 pub const FORK_MESSAGES: &str = "insert into messages (session, sequence, event, role) \
      select $1, sequence, event, role from messages where session = $2 and event <= $3";
 pub const FORK_HEAD: &str = "update sessions set tail = $1, conversed = $2, granted = $3, \
@@ -110,6 +112,10 @@ pub const TURNS_OF_SESSION: &str =
 pub const LAST_BILL: &str = "select id, usage from turns where session = $1 and ended_at is not null \
      order by usage is not null desc, first_event desc limit 1";
 pub const SET_BILL: &str = "update turns set usage = $1 where id = $2 and session = $3";
+// Before a turn is over there is no bill to add it to.
+pub const UNBILLED: &str = "select data from events where session = $1 and kind = 'lifecycle' and turn is null \
+     and data like '%\"action\":\"usage\"%' \
+     and id < coalesce((select min(last_event) from turns where session = $1 and ended_at is not null), 9223372036854775807)";
 pub const USAGE_OF_SESSION: &str = "select usage from turns where session = $1 and usage is not null";
 // Those without deltas are found as well, once each.
 pub const TURN_TO_COMPACT: &str = "select id, session, first_event, last_event from turns \

@@ -159,7 +159,7 @@ fn add_leftover(connection: &Connection, session: &str, data: &str) -> Result<()
     let Ok(leftover) = serde_json::from_str::<Leftover>(data) else { return Ok(()) };
     let bill = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, optional_json_column::<Usage>(row, 1)?));
     let Some((turn, usage)) = rows(connection, sql::LAST_BILL, params![session], bill)?.pop() else {
-        tracing::warn!(session_id = session, "models were called in a session of which no turn is over, which is on no bill");
+        // What the session has spent counts it from the event itself (`sql::UNBILLED`).
         return Ok(());
     };
     let mut usage = usage.unwrap_or_default();

@@ -36,7 +36,7 @@ use super::row::{
 use super::{Advance, Advanced, Census, EventFilter, Pending, Store, StoreError, now, sql};
 use crate::crypt::master::Sealed;
 use crate::wire::session::Status;
-use crate::wire::usage::{ModelUsage, Usage};
+use crate::wire::usage::{Leftover, ModelUsage, Usage};
 use crate::wire::{CredentialId, KeyId, PermissionId, SandboxId, SessionId, Timestamp, TurnId};
 
 mod migrations {
@@ -469,8 +469,10 @@ impl Store for Sqlite {
     fn spent(&self, id: SessionId) -> Pending<'_, BTreeMap<String, ModelUsage>> {
         self.read(move |connection| {
             let bills = rows(connection, sql::USAGE_OF_SESSION, params![id.to_string()], |row| json_column::<Usage>(row, 0))?;
+            let unbilled = rows(connection, sql::UNBILLED, params![id.to_string()], |row| json_column::<Leftover>(row, 0))?;
+            let unbilled = unbilled.into_iter().map(|Leftover::Usage { models, .. }| models);
             let mut spent = BTreeMap::<String, ModelUsage>::new();
-            for (model, usage) in bills.into_iter().flat_map(|bill| bill.models) {
+            for (model, usage) in bills.into_iter().map(|bill| bill.models).chain(unbilled).flatten() {
                 spent.entry(model).or_default().add(&usage);
             }
             Ok(spent)
