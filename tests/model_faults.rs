@@ -61,7 +61,7 @@ fn a_fault_that_passes_is_ridden_out_and_each_wait_is_in_the_log() {
 fn what_the_gateway_has_given_up_the_runtime_does_not_try_again() {
     let Some(claude) = claude() else { return };
     let model = Model::start();
-    let daemon = Daemon::start_with(&claude, &model.url, "[model]\nretry_for = \"1s\"");
+    let daemon = Daemon::start_with(&claude, &model.url, "[model]\nretry_for = \"5s\"");
     let session = daemon.session();
     the_error(&daemon.say(&session, "fail: 529"));
     // If the runtime did not heed it, there would be three times one that waited for nothing.

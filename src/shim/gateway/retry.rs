@@ -116,6 +116,9 @@ pub fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
+/// What a piece takes beside its bytes, which may be one: itself, and its place among the others.
+const PIECE_COST: usize = 128;
+
 /// How many bytes of all calls are kept.
 #[derive(Debug, Default)]
 pub struct Room(AtomicUsize);
@@ -153,9 +156,11 @@ struct Kept {
 impl Kept {
     /// Keeps a piece, and says whether it did.
     fn keep(&mut self, piece: &Bytes) -> bool {
-        if !self.is_lost && self.room.as_ref().is_some_and(|room| room.take(piece.len())) {
-            self.bytes += piece.len();
-            self.pieces.push(piece.clone());
+        let cost = piece.len() + PIECE_COST;
+        if !self.is_lost && self.room.as_ref().is_some_and(|room| room.take(cost)) {
+            self.bytes += cost;
+            // A copy, as a piece can keep alive the whole of a buffer of which it is a few bytes.
+            self.pieces.push(Bytes::copy_from_slice(piece));
             return true;
         }
         self.lose();
@@ -355,12 +360,12 @@ mod tests {
         let new = replay.attempt().expect("kept");
         assert!(old.frame().await.expect("a frame").is_err(), "the one before gets no more");
         assert_eq!(new.collect().await.expect("whole").to_bytes(), "all of it");
-        assert!(room.take(KEPT_MAX - 9) && !room.take(1));
+        assert!(room.take(KEPT_MAX - 9 - PIECE_COST) && !room.take(1), "what keeps a piece counts, too");
         let late = Replay::new(source(), Some(Arc::clone(&room)));
         assert_eq!(late.attempt().expect("the first").collect().await.expect("whole").to_bytes(), "all of it");
         assert!(!late.is_there() && late.attempt().is_none(), "there was no room");
         drop((old, replay, late));
-        assert_eq!(room.0.load(Ordering::Relaxed), KEPT_MAX - 9, "room is given back");
+        assert_eq!(room.0.load(Ordering::Relaxed), KEPT_MAX - 9 - PIECE_COST, "room is given back");
         let once = Replay::new(source(), None);
         assert_eq!(once.attempt().expect("the first").collect().await.expect("whole").to_bytes(), "all of it");
         assert!(once.attempt().is_none());
