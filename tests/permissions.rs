@@ -99,6 +99,9 @@ fn what_was_granted_for_the_session_holds_in_its_next_sandbox() {
     assert!(answered.ok_status(), "{}", answered.text());
     finish(&daemon, &session);
     support::kill_shims(&daemon);
+    // A turn that is given to one that dies is not given again.
+    let state = || daemon.get(&format!("/api/sessions/{session}")).json()["session"]["sandboxState"].clone();
+    wait_for("that is noticed", || (state() == "cold").then_some(()));
     let again = daemon.say(&session, "bash: touch /work/one");
     assert!(named(&again, "permission_request").is_empty(), "it is not asked again");
     assert_eq!(again.last().map(|e| e.data["state"].clone()), Some(json!("completed")));

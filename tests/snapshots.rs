@@ -286,6 +286,8 @@ fn a_sandbox_that_dies_goes_on_from_its_folder_and_not_from_an_older_snapshot() 
     good(&act(&daemon, &session, "resume"));
     daemon.say(&session, "write: /work/newer|than the snapshot");
     support::kill_shims(&daemon);
+    // A turn that is given to one that dies is not given again.
+    wait_for("that is noticed", || (show(&daemon, &session)["sandboxState"] == "cold").then_some(()));
     assert!(result(&daemon.say(&session, "read: /work/newer")).contains("than the snapshot"));
 }
 

@@ -102,7 +102,8 @@ impl Context {
         if listed.iter().any(|one| one.state.as_ref().is_ok_and(is_last)) {
             return Ok(true);
         }
-        let last = self.store.events(session.id, session.tail - 1, 1, EventFilter::default()).await?;
+        // The row may have been read before that was stored, which is the one thing by which the log still grows.
+        let last = self.store.events(session.id, session.tail - 1, 2, EventFilter::default()).await?;
         Ok(last.iter().any(|event| event.kind == Kind::Lifecycle && farewell::is_failure(&event.data)))
     }
 
