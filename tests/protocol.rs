@@ -9,7 +9,8 @@
 use std::collections::BTreeSet;
 
 use ash::link::shim::{
-    Egress, EgressLimits, EndState, FromShim, Job, KeyAs, LogLevel, OLDEST_PROTOCOL, PROTOCOL, RunEnd, ShimEvent, ToShim, TurnEnd,
+    Binding, Egress, EgressLimits, EndState, FromShim, Job, KeyAs, LogLevel, OLDEST_PROTOCOL, PROTOCOL, RunEnd, ShimEvent,
+    ToShim, TurnEnd,
 };
 use ash::wire::egress::{EgressEvent, Verdict};
 use ash::wire::event::Kind;
@@ -174,6 +175,16 @@ fn what_protocol_4_added_is_understood() {
     let ToShim::Gateway { op: 2, gateway } = next() else { panic!("gateway") };
     assert_eq!((gateway.auth, gateway.headers.len(), gateway.messages_path), (KeyAs::XApiKey, 0, None));
     assert_eq!((gateway.api_key, gateway.refusal.as_deref()), (None, Some("the credential was deleted")));
+    assert_eq!(gateway.bindings, []);
+    let ToShim::Gateway { op: 3, gateway } = next() else { panic!("gateway") };
+    let binding = |name: &str, value: Option<&str>| Binding {
+        name: name.to_owned(),
+        host: "api.example.com:443".to_owned(),
+        header: "authorization".to_owned(),
+        value: value.map(str::to_owned),
+    };
+    assert_eq!(gateway.bindings, [binding("TOKEN", Some("Bearer sk-bound")), binding("OLD", None)]);
+    assert!(!format!("{gateway:?}").contains("sk-bound"));
     assert!(messages.next().is_none());
 }
 

@@ -188,6 +188,7 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
             count_tokens_path: Some(settings.model.count_tokens_path.clone()),
             retry_ms: settings.model.retry_for.0 * 1000,
             refusal: None,
+            bindings: Vec::new(),
         },
         prices: settings.prices.clone(),
         times: Times {

@@ -34,12 +34,15 @@
 //! Both ends speak any version from [`OLDEST_PROTOCOL`] on: the daemon lowers itself to what the
 //! shim says, since the shim may be older than the daemon but is never replaced while it runs.
 
+mod binding;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+pub use self::binding::Binding;
 use crate::wire::event::Kind;
 use crate::wire::limits::Reached;
 use crate::wire::message::TurnOptions;
@@ -464,6 +467,9 @@ pub struct Gateway {
     /// Why no call leaves at all; each is answered 401 with this sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<String>,
+    /// Credentials that are bound to hosts. A shim that does not know them leaves them out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bindings: Vec<Binding>,
 }
 
 /// How the key of the model API is sent.
@@ -492,6 +498,7 @@ impl std::fmt::Debug for Gateway {
             .field("count_tokens_path", &self.count_tokens_path)
             .field("retry_ms", &self.retry_ms)
             .field("refusal", &self.refusal)
+            .field("bindings", &self.bindings)
             .finish()
     }
 }

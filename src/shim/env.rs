@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::room::{EGRESS_PORT, GATEWAY_PORT};
 use crate::link::control::is_controlled;
-use crate::link::shim::HOME_INSIDE;
+use crate::link::shim::{Binding, HOME_INSIDE};
+use crate::wire::binding::URL_SUFFIX;
 
 /// What the runtime gets as key of the model API. The gateway puts the real one in its place.
 const PLACEHOLDER_KEY: &str = "placeholder-the-real-key-stays-outside";
@@ -40,6 +41,16 @@ fn fixed() -> Vec<(String, String)> {
         ("USER", "agent".to_owned()),
     ];
     fixed.map(|(name, value)| (name.to_owned(), value)).into_iter().chain(proxies()).collect()
+}
+
+/// What a session says, with what stands inside for the credentials that are bound to hosts.
+pub fn with_bindings(session: &BTreeMap<String, String>, bindings: &[Binding]) -> BTreeMap<String, String> {
+    let mut env = session.clone();
+    for Binding { name, .. } in bindings {
+        env.insert(name.clone(), PLACEHOLDER_KEY.to_owned());
+        env.insert(format!("{name}{URL_SUFFIX}"), format!("http://127.0.0.1:{EGRESS_PORT}/{name}"));
+    }
+    env
 }
 
 /// The whole environment: defaults, then the runtime's own, then the session's, then what Ash
@@ -81,6 +92,17 @@ mod tests {
         assert!(claude::ENV.iter().all(|(name, _)| is_controlled(name)));
         let others = ["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"];
         assert!(fixed().iter().all(|(name, _)| is_controlled(name) || others.contains(&name.as_str())));
+    }
+
+    /// Also where the session has the same credential as a variable.
+    #[test]
+    fn what_is_bound_to_a_host_is_a_placeholder_and_an_address() {
+        let session = [("TOKEN", "real"), ("MINE", "1")].map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let (host, header) = ("api.test:443".to_owned(), "authorization".to_owned());
+        let binding = Binding { name: "TOKEN".to_owned(), host, header, value: Some("Bearer real".to_owned()) };
+        let env = with_bindings(&session, &[binding]);
+        let wanted = [("MINE", "1"), ("TOKEN", PLACEHOLDER_KEY), ("TOKEN_URL", "http://127.0.0.1:4001/TOKEN")];
+        assert_eq!(env, wanted.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
     }
 
     #[test]

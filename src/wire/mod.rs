@@ -5,6 +5,8 @@
 
 #[cfg(any(feature = "daemon", feature = "cli"))]
 pub mod agent;
+#[cfg(any(feature = "daemon", feature = "cli", feature = "shim"))]
+pub mod binding;
 #[cfg(any(feature = "daemon", feature = "cli"))]
 pub mod credential;
 #[cfg(any(feature = "daemon", feature = "cli", feature = "shim"))]

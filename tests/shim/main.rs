@@ -3,6 +3,7 @@
 
 mod attack;
 mod bill;
+mod bindings;
 mod claude;
 mod confinement;
 mod disk;
@@ -13,3 +14,5 @@ mod sandbox;
 mod snapshot;
 mod spool;
 mod support;
+#[path = "../support/tls.rs"]
+mod tls;

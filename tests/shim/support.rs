@@ -339,6 +339,13 @@ impl Daemon {
         self.answer().await
     }
 
+    /// Changes where model calls go, and what is bound to hosts.
+    pub async fn gateway(&mut self, gateway: Gateway) -> Result<(), String> {
+        self.number();
+        self.send(&ToShim::Gateway { op: self.op, gateway }).await;
+        self.answer().await
+    }
+
     /// Answers a request for permission.
     pub async fn permit(&mut self, id: PermissionId, answer: Value) -> Result<(), String> {
         self.number();

@@ -12,6 +12,7 @@ pub mod follow;
 pub mod http;
 pub mod life;
 pub mod proxy;
+pub mod tls;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

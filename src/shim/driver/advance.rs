@@ -17,7 +17,7 @@ use crate::report;
 use crate::runtime::ProcessEnd;
 use crate::shim::bwrap::INIT_INSIDE;
 use crate::shim::connection::{Archive, ConnectionId};
-use crate::shim::env::environment;
+use crate::shim::env::{environment, with_bindings};
 use crate::shim::inner::Inner;
 use crate::shim::process::Process;
 use crate::shim::room::{self, Opened, RoomError};
@@ -101,7 +101,7 @@ impl Driver {
         let mut launch = session.adapter.launch(&session.setup.options, options);
         self.process_limits = ProcessLimits::of(&session.setup.options.limits);
         launch.argv = self.process_limits.wrap(launch.argv);
-        let (env, refused) = environment(launch.env.clone(), &session.setup.env);
+        let (env, refused) = environment(launch.env.clone(), &with_bindings(&session.setup.env, &session.setup.gateway.bindings));
         if !refused.is_empty() {
             tracing::warn!(names = refused.join(" "), "environment has names that a session can not set, ignoring them");
         }

@@ -370,6 +370,7 @@ impl Driver {
             }
             ToShim::Gateway { op, gateway } => {
                 let result = self.gateway.aim(&gateway).map_err(|error| report::chain(&error));
+                self.egress.bind(&gateway.bindings);
                 if let Some(session) = self.session.as_mut().filter(|_| result.is_ok()) {
                     session.setup.gateway = gateway;
                 }
@@ -418,6 +419,7 @@ impl Driver {
         // A session whose disk can not be bounded is none.
         self.disk.begin(&self.args.state, &self.to_self).map_err(|error| format!("start a thread: {error}"))?;
         self.egress.apply(&setup.egress);
+        self.egress.bind(&setup.gateway.bindings);
         if let Some(session) = &mut self.session {
             session.setup = setup;
             self.apply_limits();

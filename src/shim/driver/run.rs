@@ -15,7 +15,7 @@ use crate::link::shim::{
 use crate::report;
 use crate::shim::bwrap::INIT_INSIDE;
 use crate::shim::connection::ConnectionId;
-use crate::shim::env::environment;
+use crate::shim::env::{environment, with_bindings};
 use crate::shim::run::{self, Outgoing, RunError};
 use crate::wire::limits::Reached;
 
@@ -71,7 +71,11 @@ impl Driver {
             return self.reply(connection, op, Err(refusal.unwrap_or("the sandbox is not open").to_owned()));
         };
         // Names in it that a session can not set were told of when the runtime was started.
-        let env = if is_command { environment(Vec::new(), &session.setup.env).0 } else { Vec::new() };
+        let env = if is_command {
+            environment(Vec::new(), &with_bindings(&session.setup.env, &session.setup.gateway.bindings)).0
+        } else {
+            Vec::new()
+        };
         let starts = run.starts;
         let argv = argv(run.job);
         let program = run::Program { argv, env, timeout_ms: run.timeout_ms, output_max: run.output_max };

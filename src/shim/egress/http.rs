@@ -23,7 +23,7 @@ use tokio::net::TcpStream;
 
 use super::policy::Refusal;
 use super::stream::Guarded;
-use super::{Egress, Failure, HEAD_DEADLINE, Outside, lock, tunnel};
+use super::{Egress, Failure, HEAD_DEADLINE, Outside, Way, bound, lock, tunnel};
 use crate::shim::gateway::end_to_end;
 use crate::wire::egress::Target;
 
@@ -32,6 +32,8 @@ const HEAD_MAX: usize = 64 << 10;
 const HEADERS_MAX: usize = 100;
 /// The port of `http://` where none is named.
 const HTTP_PORT: u16 = 80;
+/// And that of `https://`.
+const HTTPS_PORT: u16 = 443;
 
 type Content = BoxBody<Bytes, hyper::Error>;
 
@@ -48,8 +50,9 @@ struct Connection {
 }
 
 #[derive(Debug)]
-struct Upstream {
+pub(super) struct Upstream {
     target: Target,
+    way: Way,
     sender: SendRequest<Content>,
 }
 
@@ -58,6 +61,8 @@ enum Unanswered {
     Failure(Failure),
     /// It is no request to a proxy.
     Malformed(String),
+    /// There is no credential for it any more.
+    Gone(String),
 }
 
 impl From<Failure> for Unanswered {
@@ -110,23 +115,37 @@ where
 }
 
 async fn open(outside: Outside) -> Result<Upstream, hyper::Error> {
-    let (sender, connection) = handshake(TokioIo::new(outside.stream)).await?;
+    let Outside { target, way, stream } = outside;
+    open_on(target, way, TokioIo::new(stream)).await
+}
+
+/// Speaks HTTP on a connection.
+pub(super) async fn open_on<S>(target: Target, way: Way, stream: S) -> Result<Upstream, hyper::Error>
+where
+    S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+{
+    let (sender, connection) = handshake(stream).await?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "connection to the outside broke");
         }
     });
-    Ok(Upstream { target: outside.target, sender })
+    Ok(Upstream { target, way, sender })
 }
 
 impl Connection {
     async fn answer(&self, request: Request<Incoming>) -> Response<Content> {
         let is_connect = request.method() == Method::CONNECT && self.tunnelled.is_none();
-        let answer = if is_connect { self.connect(request).await } else { self.pass_on(request).await };
+        let answer = match self.bound_call(&request) {
+            Some(call) => self.pass_bound(request, call).await,
+            None if is_connect => self.connect(request).await,
+            None => self.pass_on(request).await,
+        };
         answer.unwrap_or_else(|unanswered| match unanswered {
             Unanswered::Failure(Failure::Denied(refusal)) => sentence(StatusCode::FORBIDDEN, &refusal.to_string()),
             Unanswered::Failure(Failure::Unreachable(why)) => sentence(StatusCode::BAD_GATEWAY, &format!("Ash: {why}")),
             Unanswered::Malformed(why) => sentence(StatusCode::BAD_REQUEST, &format!("Ash: {why}")),
+            Unanswered::Gone(why) => sentence(StatusCode::UNAUTHORIZED, &format!("Ash: {why}")),
         })
     }
 
@@ -136,7 +155,7 @@ impl Connection {
             Ok(target) => target,
             Err(error) => return Err(self.egress.deny_text(&asked, error).await.into()),
         };
-        let outside = self.egress.connect(&target).await?;
+        let outside = self.egress.connect(&target, Way::Listed).await?;
         *lock(&self.connected) = Some((hyper::upgrade::on(&mut request), outside));
         Ok(Response::new(Empty::new().map_err(|never| match never {}).boxed()))
     }
@@ -144,25 +163,35 @@ impl Connection {
     async fn pass_on(&self, request: Request<Incoming>) -> Result<Response<Content>, Unanswered> {
         let target = self.target(&request).await?;
         self.check_host(request.headers(), &target).await?;
-        let (parts, body) = request.into_parts();
-        let mut outgoing = Request::new(body.boxed());
-        *outgoing.method_mut() = parts.method;
-        let path = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-        *outgoing.uri_mut() = Uri::from(path);
-        let mut headers = end_to_end(parts.headers);
-        // The one that counts is made from the body.
-        headers.remove(header::CONTENT_LENGTH);
-        let is_usual = target.port == HTTP_PORT;
-        let host = if is_usual { target.host.to_string() } else { target.to_string() };
-        let host = HeaderValue::try_from(host).map_err(|error| Unanswered::Malformed(error.to_string()))?;
-        headers.insert(header::HOST, host);
-        *outgoing.headers_mut() = headers;
-        let response = self.send(&target, outgoing).await?;
-        let (parts, body) = response.into_parts();
-        let mut response = Response::new(body.boxed());
-        *response.status_mut() = parts.status;
-        *response.headers_mut() = end_to_end(parts.headers);
-        Ok(response)
+        let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let outgoing = outgoing(request, path, &target, HTTP_PORT)?;
+        Ok(incoming(self.send(&target, Way::Listed, outgoing).await?))
+    }
+
+    /// What a request is for that names a bound credential by its path.
+    fn bound_call(&self, request: &Request<Incoming>) -> Option<bound::Call> {
+        let is_for_us = self.tunnelled.is_none() && request.method() != Method::CONNECT;
+        let uri = Some(request.uri()).filter(|uri| is_for_us && uri.authority().is_none())?;
+        let bindings = Arc::clone(&lock(&self.egress.shared.bindings));
+        bound::call(&bindings, uri)
+    }
+
+    /// Passes a request on to the host that a credential is bound to, with the credential.
+    async fn pass_bound(&self, request: Request<Incoming>, call: bound::Call) -> Result<Response<Content>, Unanswered> {
+        let bound::Call { name, path, target, header, value } = call;
+        if request.method() == Method::TRACE {
+            return Err(Unanswered::Malformed("TRACE would show the credential".to_owned()));
+        }
+        if !bound::is_for_loopback(request.headers()) {
+            self.check_host(request.headers(), &target).await?;
+        }
+        let Some(value) = value else {
+            return Err(Unanswered::Gone(format!("the credential {name} was deleted, so no call leaves with it")));
+        };
+        let mut outgoing = outgoing(request, path, &target, HTTPS_PORT)?;
+        // In the place of all that the caller sent under this name.
+        outgoing.headers_mut().insert(header, value);
+        Ok(incoming(self.send(&target, Way::Bound, outgoing).await?))
     }
 
     /// Where a request goes.
@@ -209,12 +238,12 @@ impl Connection {
         Err(self.egress.deny(target, refusal).await.into())
     }
 
-    async fn send(&self, target: &Target, mut request: Request<Content>) -> Result<Response<Incoming>, Unanswered> {
-        if let Err(refusal) = self.egress.policy().admit(target) {
+    async fn send(&self, target: &Target, way: Way, mut request: Request<Content>) -> Result<Response<Incoming>, Unanswered> {
+        if let Err(refusal) = self.egress.policy_of(target, way).admit(target) {
             return Err(self.egress.deny(target, refusal).await.into());
         }
         let unreachable = |error: hyper::Error| Failure::Unreachable(format!("{target} did not answer: {error}"));
-        let last = lock(&self.upstream).take().filter(|upstream| upstream.target == *target);
+        let last = lock(&self.upstream).take().filter(|upstream| upstream.target == *target && upstream.way == way);
         if let Some(mut upstream) = last
             && upstream.sender.ready().await.is_ok()
         {
@@ -230,12 +259,40 @@ impl Connection {
                 },
             }
         }
-        let outside = self.egress.connect(target).await?;
-        let mut upstream = open(outside).await.map_err(unreachable)?;
+        let outside = self.egress.connect(target, way).await?;
+        let mut upstream = match way {
+            Way::Listed => open(outside).await.map_err(unreachable)?,
+            Way::Bound => bound::open(&self.egress, outside).await?,
+        };
         let response = upstream.sender.send_request(request).await.map_err(unreachable)?;
         *lock(&self.upstream) = Some(upstream);
         Ok(response)
     }
+}
+
+/// A request as it leaves; `usual` is the port that its Host leaves out.
+fn outgoing(request: Request<Incoming>, path: PathAndQuery, target: &Target, usual: u16) -> Result<Request<Content>, Unanswered> {
+    let (parts, body) = request.into_parts();
+    let mut outgoing = Request::new(body.boxed());
+    *outgoing.method_mut() = parts.method;
+    *outgoing.uri_mut() = Uri::from(path);
+    let mut headers = end_to_end(parts.headers);
+    // The one that counts is made from the body.
+    headers.remove(header::CONTENT_LENGTH);
+    let host = if target.port == usual { target.host.to_string() } else { target.to_string() };
+    let host = HeaderValue::try_from(host).map_err(|error| Unanswered::Malformed(error.to_string()))?;
+    headers.insert(header::HOST, host);
+    *outgoing.headers_mut() = headers;
+    Ok(outgoing)
+}
+
+/// An answer as it goes to the caller, a redirect like any other.
+fn incoming(response: Response<Incoming>) -> Response<Content> {
+    let (parts, body) = response.into_parts();
+    let mut response = Response::new(body.boxed());
+    *response.status_mut() = parts.status;
+    *response.headers_mut() = end_to_end(parts.headers);
+    response
 }
 
 /// An answer of the proxy itself.

@@ -18,9 +18,13 @@
 //! What passes is bounded: connections, the time without a byte, bytes in a second and in all. What
 //! is refused and what is let out goes to the driver as a [`Note`], which makes events of it.
 //!
+//! A request in origin form for `/NAME/…`, where `NAME` is a credential that is [`bound`] to a host, is
+//! forwarded to that host alone, over TLS, with the credential put in.
+//!
 //! A TLS connection is not opened, so what is said in it is not seen: a server that answers for
 //! several names may be asked for another one there than in the ClientHello.
 
+mod bound;
 mod fold;
 mod hello;
 mod http;
@@ -36,19 +40,20 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
+use self::bound::Bindings;
 pub use self::fold::Fold;
 pub use self::meter::Meter;
 use self::policy::{Policy, Refusal};
 use self::stream::Guarded;
 use super::resolve::LookUps;
-use crate::link::shim::Egress as Settings;
+use crate::link::shim::{Binding, Egress as Settings};
 use crate::wire::egress::{Host, Target, Verdict};
 
 /// How long the head of a request, or what is before it, may take to arrive.
@@ -128,7 +133,17 @@ enum Failure {
 #[derive(Debug)]
 struct Outside {
     target: Target,
+    way: Way,
     stream: Guarded<TcpStream>,
+}
+
+/// On whose word something is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// The list of the agent or the session names it.
+    Listed,
+    /// A credential is bound to it.
+    Bound,
 }
 
 /// The proxy. Cheap to clone.
@@ -140,6 +155,10 @@ pub struct Egress {
 #[derive(Debug)]
 struct Shared {
     policy: Mutex<Arc<Policy>>,
+    bindings: Mutex<Arc<Bindings>>,
+    /// How bound hosts are spoken to. Made at the first call, since the host's certificates take memory and
+    /// time.
+    tls: OnceLock<rustls::ClientConfig>,
     /// What is open: the target, its address, and what cuts it when it is dropped.
     open: Mutex<Open>,
     slots: Slots,
@@ -151,7 +170,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Open {
     last: u64,
-    connections: HashMap<u64, (Target, IpAddr, oneshot::Sender<()>)>,
+    connections: HashMap<u64, (Target, Way, IpAddr, oneshot::Sender<()>)>,
 }
 
 /// Takes a connection from the list of what is open, when it ends.
@@ -184,6 +203,8 @@ impl Egress {
         let limits = policy.limits;
         let shared = Shared {
             policy: Mutex::new(Arc::new(policy)),
+            bindings: Mutex::default(),
+            tls: OnceLock::new(),
             open: Mutex::default(),
             slots: Slots::new(limits.connections),
             meter: Arc::new(Meter::new(limits.bytes_per_second, limits.bytes, Instant::now())),
@@ -203,11 +224,29 @@ impl Egress {
         self.shared.meter.set(policy.limits.bytes_per_second, policy.limits.bytes, Instant::now());
         self.shared.slots.set(policy.limits.connections);
         *lock(&self.shared.policy) = Arc::clone(&policy);
+        let cut = self.cut();
+        tracing::info!(rules = settings.allow.len(), cut, "egress policy set");
+    }
+
+    /// Sets which credentials are bound to which hosts from now on, and cuts what was open by others.
+    pub fn bind(&self, settings: &[Binding]) {
+        let (bindings, unread) = bound::read(settings);
+        if !unread.is_empty() {
+            tracing::warn!(names = unread.join(" "), "bindings can not be read, they reach nothing");
+        }
+        *lock(&self.shared.bindings) = Arc::new(bindings);
+        let cut = self.cut();
+        if !settings.is_empty() || cut > 0 {
+            tracing::info!(bindings = settings.len(), cut, "bindings set");
+        }
+    }
+
+    /// Cuts what is not allowed any more; how many that were.
+    fn cut(&self) -> usize {
         let mut open = lock(&self.shared.open);
         let before = open.connections.len();
-        open.connections.retain(|_, (target, address, _)| self.is_allowed(&policy, target, *address));
-        let cut = before - open.connections.len();
-        tracing::info!(rules = settings.allow.len(), cut, "egress policy set");
+        open.connections.retain(|_, (target, way, address, _)| self.is_allowed(&self.policy_of(target, *way), target, *address));
+        before - open.connections.len()
     }
 
     /// Serves the listener until it fails, which it does when the sandbox is gone.
@@ -251,6 +290,17 @@ impl Egress {
         Arc::clone(&lock(&self.shared.policy))
     }
 
+    /// What counts for a target. A bound credential allows its host, within all else that the operator says.
+    fn policy_of(&self, target: &Target, way: Way) -> Arc<Policy> {
+        match way {
+            Way::Listed => self.policy(),
+            Way::Bound => {
+                let is_bound = lock(&self.shared.bindings).values().any(|bound| bound.target == *target);
+                Arc::new(self.policy().for_bound(is_bound.then_some(target)))
+            }
+        }
+    }
+
     /// Whether what is open to a target may stay so.
     fn is_allowed(&self, policy: &Policy, target: &Target, address: IpAddr) -> bool {
         let is_checked = policy.choose(target, &[address]).is_ok_and(|chosen| !chosen.is_empty());
@@ -263,21 +313,21 @@ impl Egress {
     }
 
     /// Connects to a target, if it is allowed.
-    async fn connect(&self, target: &Target) -> Result<Outside, Failure> {
-        let policy = self.policy();
+    async fn connect(&self, target: &Target, way: Way) -> Result<Outside, Failure> {
+        let policy = self.policy_of(target, way);
         if let Err(refusal) = policy.admit(target) {
             return Err(self.deny(target, refusal).await);
         }
         if let Err(spent) = self.shared.meter.check() {
             return Err(self.deny(target, Refusal::new(target, spent)).await);
         }
-        let connected = timeout(CONNECT_DEADLINE, self.connect_admitted(&policy, target)).await;
+        let connected = timeout(CONNECT_DEADLINE, self.connect_admitted(&policy, target, way)).await;
         connected.unwrap_or_else(|_| {
             Err(Failure::Unreachable(format!("{target} did not answer within {} seconds", CONNECT_DEADLINE.as_secs())))
         })
     }
 
-    async fn connect_admitted(&self, policy: &Policy, target: &Target) -> Result<Outside, Failure> {
+    async fn connect_admitted(&self, policy: &Policy, target: &Target, way: Way) -> Result<Outside, Failure> {
         let addresses = match &target.host {
             Host::Ip(address) => vec![*address],
             Host::Name(name) => {
@@ -301,7 +351,7 @@ impl Egress {
                 self.note(Verdict::Allowed, target, None).await;
             }
             match TcpStream::connect(SocketAddr::new(address, target.port)).await {
-                Ok(stream) => return self.register(target, address, stream).await,
+                Ok(stream) => return self.register(target, way, address, stream).await,
                 Err(error) => failure = Failure::Unreachable(format!("{target} can not be reached at {address}: {error}")),
             }
         }
@@ -309,25 +359,25 @@ impl Egress {
     }
 
     /// Puts a connection on the list of what is open, from where it can be cut.
-    async fn register(&self, target: &Target, address: IpAddr, stream: TcpStream) -> Result<Outside, Failure> {
+    async fn register(&self, target: &Target, way: Way, address: IpAddr, stream: TcpStream) -> Result<Outside, Failure> {
         let _best_effort = stream.set_nodelay(true);
         let (cutter, cut) = oneshot::channel();
         let entry = {
             let mut open = lock(&self.shared.open);
             open.last += 1;
             let number = open.last;
-            open.connections.insert(number, (target.clone(), address, cutter));
+            open.connections.insert(number, (target.clone(), way, address, cutter));
             Entry { shared: Arc::clone(&self.shared), number }
         };
         // The policy may have changed meanwhile: whoever changed it before sees nothing to cut.
-        let policy = self.policy();
+        let policy = self.policy_of(target, way);
         if !self.is_allowed(&policy, target, address) {
             let refusal = policy.admit(target).err();
             let refusal = refusal.unwrap_or_else(|| Refusal::new(target, "the policy was changed"));
             return Err(self.deny(target, refusal).await);
         }
         let stream = Guarded::outside(stream, self.idle(), Arc::clone(&self.shared.meter), cut, entry);
-        Ok(Outside { target: target.clone(), stream })
+        Ok(Outside { target: target.clone(), way, stream })
     }
 
     async fn deny(&self, target: &Target, refusal: Refusal) -> Failure {

@@ -57,6 +57,13 @@ impl Policy {
         (Self { allow, bound, private, said, limits: settings.limits }, unread)
     }
 
+    /// The same, but that it allows this target alone, or nothing.
+    pub fn for_bound(&self, target: Option<&Target>) -> Self {
+        let allow = target.map(Rule::of).into_iter().collect();
+        let (bound, private) = (self.bound.clone(), self.private.clone());
+        Self { allow, bound, private, said: "what credentials are bound to".to_owned(), limits: self.limits }
+    }
+
     /// Whether the target may be reached, as far as its name or number tells.
     pub fn admit(&self, target: &Target) -> Result<(), Refusal> {
         if !self.allow.iter().any(|rule| rule.admits(target)) {

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::stream::Guarded;
-use super::{Egress, Failure, HEAD_DEADLINE, tunnel};
+use super::{Egress, Failure, HEAD_DEADLINE, Way, tunnel};
 use crate::wire::egress::{Host, Target};
 
 /// First byte of each message.
@@ -42,7 +42,7 @@ enum Asked {
 pub async fn serve(egress: &Egress, mut stream: Guarded<TcpStream>) -> io::Result<()> {
     let Some(asked) = timeout(HEAD_DEADLINE, read(&mut stream)).await?? else { return Ok(()) };
     let connected = match asked {
-        Asked::Target(target) => egress.connect(&target).await,
+        Asked::Target(target) => egress.connect(&target, Way::Listed).await,
         Asked::NoName(name, why) => Err(egress.deny_text(&name, why).await),
         Asked::Impossible(reply) => return answer(&mut stream, reply).await,
     };

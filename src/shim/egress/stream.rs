@@ -8,7 +8,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use hyper_util::client::legacy::connect::{Connected, Connection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -82,6 +84,13 @@ impl<S> Guarded<S> {
                 self.idle_at.as_mut().reset(now + pause + self.idle);
             }
         }
+    }
+}
+
+/// What is put around it for TLS asks for this (hyper-rustls).
+impl Connection for Guarded<TcpStream> {
+    fn connected(&self) -> Connected {
+        Connected::new()
     }
 }
 
