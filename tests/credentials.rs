@@ -7,12 +7,17 @@ use std::path::Path;
 use serde_json::{Value, json};
 use support::http::{self, result};
 use support::life::{act, fork, good};
+use support::tls::{Certificate, Server};
 use support::{Daemon, MODEL_KEY, Model, claude, wait_for};
 
 fn start() -> Option<(Model, Daemon)> {
+    start_with("")
+}
+
+fn start_with(extra: &str) -> Option<(Model, Daemon)> {
     let claude = claude()?;
     let model = Model::start_with(&[]);
-    let daemon = Daemon::start(&claude, &model.url);
+    let daemon = Daemon::start_with(&claude, &model.url, extra);
     daemon.deploy("agent", &[("CLAUDE.md", "You are a test agent.")]);
     Some((model, daemon))
 }
@@ -216,6 +221,123 @@ fn other_types_are_in_the_environment_and_change_with_the_next_start() {
     good(&configure(""));
     good(&act(&daemon, &session, "resume"));
     assert_eq!(shown(&session), "result: /");
+}
+
+#[test]
+fn a_credential_that_is_bound_to_a_host_reaches_it_and_is_found_nowhere_else() {
+    let Some((_model, mut daemon)) = start_with("[egress]\nallow_private = [\"127.0.0.1/32\"]") else { return };
+    let folder = tempfile::tempdir().expect("folder");
+    let certificate = Certificate::make(folder.path(), "good", "localhost");
+    let server = Server::start(&certificate);
+    daemon.stop();
+    let trusted = Certificate::trust(folder.path(), &[&certificate]);
+    daemon.set_env(vec![("SSL_CERT_FILE", trusted.display().to_string())]);
+    daemon.run();
+
+    let (first, second) = (secret(), secret());
+    let (id, model_key) = (keep(&daemon, "custom", &first), keep(&daemon, "anthropic", &secret()));
+    let host = format!("localhost:{}", server.port);
+    let bindings = json!({"TOKEN": {"credentialId": id, "host": host, "header": "X-Key: key {}"}});
+    let session = daemon.create(&json!({"agent": "agent", "credentialId": model_key, "bindings": bindings}));
+    let path = format!("/api/sessions/{session}");
+    assert_eq!(daemon.get(&path).json()["session"]["config"]["bindings"], bindings);
+    let ask = |daemon: &Daemon, session: &str, what: &str| {
+        result(&daemon.say(session, &format!("bash: echo $TOKEN; curl -sS $TOKEN_URL/{what}; env | base64 -w0")))
+    };
+    let sent = || {
+        let heard = server.take();
+        heard.lines().filter_map(|line| line.strip_prefix("x-key: ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let said = ask(&daemon, &session, "one");
+    assert!(said.contains("placeholder-the-real-key-stays-outside\nhere is /one\n"), "{said}");
+    assert_eq!(sent(), [format!("key {first}")]);
+    assert!(listed(&daemon, &id)["lastUsedAt"].is_string());
+
+    let credential = format!("/api/credentials/{id}");
+    assert_eq!(daemon.send("PATCH", &credential, &json!({"key": second})).status, 200);
+    assert!(ask(&daemon, &session, "two").contains("here is /two\n"));
+    assert_eq!(sent(), [format!("key {second}")], "with the next call");
+    let walls = daemon.get(&format!("{path}/security")).text();
+    assert!(walls.contains(&format!("so do 1 that are bound to a host: {host}")), "{walls}");
+    for process in walk_processes() {
+        assert!(!process.contains(&first) && !process.contains(&second), "in the environment or the arguments of a process");
+    }
+
+    // By the next daemon, and in another sandbox.
+    daemon.kill();
+    daemon.run();
+    good_answer(&daemon, &session, "three", &ask);
+    good(&act(&daemon, &session, "stop"));
+    good(&act(&daemon, &session, "resume"));
+    good_answer(&daemon, &session, "four", &ask);
+    let fork = fork(&daemon, &session);
+    good(&act(&daemon, &fork, "resume"));
+    good_answer(&daemon, &fork, "five", &ask);
+    assert_eq!(sent(), vec![format!("key {second}"); 3]);
+
+    let configure =
+        |daemon: &Daemon, bindings: Value| daemon.send("PATCH", &format!("{path}/config"), &json!({"bindings": bindings}));
+    good(&configure(&daemon, json!({})));
+    assert!(ask(&daemon, &session, "six").contains("this is a proxy"));
+    assert_eq!(daemon.get(&path).json()["session"]["config"]["bindings"], Value::Null);
+    good(&configure(&daemon, bindings));
+    assert!(ask(&daemon, &session, "seven").contains("here is /seven\n"));
+    assert_eq!(daemon.send("DELETE", &credential, &json!({})).json(), json!({"ok": true}));
+    let refused = "Ash: the credential TOKEN was deleted, so no call leaves with it";
+    for session in [&session, &fork] {
+        assert!(ask(&daemon, session, "eight").contains(refused), "and model calls go on");
+    }
+    good(&act(&daemon, &session, "stop"));
+    good(&act(&daemon, &session, "resume"));
+    assert!(ask(&daemon, &session, "nine").contains(refused), "a new sandbox starts all the same");
+    assert_eq!(sent(), [format!("key {second}")]);
+
+    let events = daemon.get(&format!("{path}/events?limit=1000")).text();
+    daemon.stop();
+    let mut found = Vec::new();
+    for key in [&first, &second] {
+        assert!(!events.contains(key), "in the events");
+        holding(&daemon.data(), key, &mut found);
+        assert!(!daemon.log().contains(key), "in the journal");
+    }
+    assert!(found.is_empty(), "in the state folder with database, spools and snapshots: {found:?}");
+}
+
+fn good_answer(daemon: &Daemon, session: &str, what: &str, ask: &dyn Fn(&Daemon, &str, &str) -> String) {
+    let said = ask(daemon, session, what);
+    assert!(said.contains(&format!("here is /{what}\n")), "{said}");
+}
+
+#[test]
+fn bindings_that_can_not_be_had_are_refused_by_their_field() {
+    let Some((_model, daemon)) = start_with("[egress]\nallow = [\"*.example.com\"]") else { return };
+    let id = keep(&daemon, "custom", "k");
+    let bedrock = keep(&daemon, "bedrock", r#"{"accessKeyId":"a","secretAccessKey":"b","region":"eu-west-1"}"#);
+    let session = daemon.session();
+    let nobody = uuid::Uuid::now_v7().to_string();
+    let of = |id: &str, host: &str| json!({"credentialId": id, "host": host});
+    for (bindings, field) in [
+        (json!({"token": of(&id, "api.example.com")}), "bindings.token"),
+        (json!({"HOME": of(&id, "api.example.com")}), "bindings.HOME"),
+        (json!({"TOKEN": of(&id, "evil.test")}), "bindings.TOKEN.host"),
+        (json!({"TOKEN": of(&id, "http://api.example.com")}), "bindings.TOKEN.host"),
+        (json!({"TOKEN": of(&nobody, "api.example.com")}), "bindings.TOKEN.credentialId"),
+        (json!({"TOKEN": of(&bedrock, "api.example.com")}), "bindings.TOKEN.credentialId"),
+        (json!({"TOKEN": {"credentialId": id, "host": "api.example.com", "header": "x"}}), "bindings.TOKEN.header"),
+        (json!({"TOKEN": {"credentialId": id}}), "bindings.TOKEN.host"),
+        (json!({"TOKEN": {"credentialId": id, "host": "api.example.com", "value": "x"}}), "bindings.TOKEN.value"),
+    ] {
+        let requests = [
+            daemon.send("POST", "/api/sessions", &json!({"agent": "agent", "bindings": bindings})),
+            daemon.send("PATCH", &format!("/api/sessions/{session}/config"), &json!({"bindings": bindings})),
+        ];
+        for answer in requests {
+            assert_eq!(answer.status, 400, "{bindings}: {}", answer.text());
+            assert_eq!(answer.json()["details"][0]["field"], field, "{bindings}: {}", answer.text());
+        }
+    }
+    // Nothing of it was stored.
+    assert_eq!(daemon.get(&format!("/api/sessions/{session}")).json()["session"]["config"]["bindings"], Value::Null);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Where model calls of a session go, and whose key they have.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -8,11 +8,12 @@ use tokio::task::JoinSet;
 
 use super::driver::Request;
 use super::open::{KEY_VARIABLE, OpenError, version};
-use super::{Context, Live, Sessions};
+use super::{Context, Live, Sessions, binding};
 use crate::credential::CredentialError;
 use crate::link::shim::Gateway;
 use crate::store::SessionRow;
 use crate::wire::CredentialId;
+use crate::wire::credential::CredentialType;
 use crate::wire::session::Status;
 
 /// How long all sandboxes may take to say that a new key counts.
@@ -34,20 +35,22 @@ pub(super) enum Changed {
         id: CredentialId,
         /// Whether it is being deleted.
         is_gone: bool,
+        /// Whether it is a key of the model API.
+        is_model_key: bool,
     },
 }
 
 impl Sessions {
-    /// A credential has another secret. Comes back when the next model call of each session that has it uses
-    /// that, or when a sandbox does not say so in time.
+    /// A credential has another secret. Comes back when the next call of each session that has it uses that, or when a sandbox does not say so in time.
     pub async fn credential_changed(&self, tenant: &str, id: CredentialId) {
-        self.tell(&Changed::Credential { tenant: tenant.to_owned(), id, is_gone: false }).await;
+        self.tell(&Changed::Credential { tenant: tenant.to_owned(), id, is_gone: false, is_model_key: false }).await;
     }
 
-    /// A credential is about to be deleted: no model call leaves with it any more. To be told before, so that
-    /// none is left that has it.
-    pub async fn credential_goes(&self, tenant: &str, id: CredentialId) {
-        self.tell(&Changed::Credential { tenant: tenant.to_owned(), id, is_gone: true }).await;
+    /// A credential is about to be deleted: no call leaves with it any more, and no model call of a session
+    /// whose key it is. To be told before, so that none is left that has it.
+    pub async fn credential_goes(&self, tenant: &str, id: CredentialId, kind: CredentialType) {
+        let is_model_key = kind == CredentialType::Anthropic;
+        self.tell(&Changed::Credential { tenant: tenant.to_owned(), id, is_gone: true, is_model_key }).await;
     }
 
     /// Takes another key of the model API for sessions that have none of their own; says whether it is another
@@ -101,24 +104,33 @@ pub(super) fn of(context: &Context, env: &mut BTreeMap<String, String>) -> Gatew
     Gateway { api_key, ..context.settings.gateway.clone() }
 }
 
-/// Where model calls of a session go that has a sandbox; with `is_gone`, its credential is being deleted.
-pub(super) async fn current(context: &Context, session: &SessionRow, is_gone: bool) -> Result<Gateway, OpenError> {
+/// Where model calls of a session go that has a sandbox, and what is bound to hosts. With `is_gone`, its own
+/// credential is being deleted, and of those that are bound the ones that are `gone` are.
+pub(super) async fn current(
+    context: &Context,
+    session: &SessionRow,
+    mut is_gone: bool,
+    gone: &BTreeSet<String>,
+) -> Result<Gateway, OpenError> {
     let version = version(context, &session.agent, &session.digest).map_err(Box::new)?;
     let credential = session.config.credential_id.as_ref().filter(|_| session.status != Status::Ended && !is_gone);
-    let (kept, is_gone) = match credential {
+    let kept = match credential {
         Some(id) => match context.settings.credentials.environment(&session.tenant, id).await {
-            Ok(kept) => (kept, is_gone),
             // Deleted while nobody could tell the sandbox, which may have its key. Of which type it was is not
-            // known any more, so it is taken for one of the model.
-            Err(CredentialError::NotFound) => (BTreeMap::new(), true),
-            Err(error) => return Err(error.into()),
+            // known any more, so it is taken for one of the model; and what is bound has to be told all the same.
+            Err(CredentialError::NotFound) => {
+                is_gone = true;
+                BTreeMap::new()
+            }
+            kept => kept?,
         },
-        None => (BTreeMap::new(), is_gone),
+        None => BTreeMap::new(),
     };
     let mut env = super::open::environment(context, session, version.definition()?.env, kept).await?;
     // What the session says itself comes before its credential.
     let is_own = session.extra_env.get(KEY_VARIABLE).is_some_and(|key| !key.is_empty());
-    let gateway = of(context, &mut env);
+    let bindings = binding::of(context, session, gone).await?;
+    let gateway = Gateway { bindings, ..of(context, &mut env) };
     if is_gone && !is_own {
         return Ok(Gateway { api_key: None, refusal: Some(GONE.to_owned()), ..gateway });
     }

@@ -12,6 +12,7 @@
 //! A driver is the only one who writes its session, so its order of work is the order of the log.
 //! Readers have no queue: a cursor reads from the store, and a slow client costs a cursor.
 
+mod binding;
 pub mod bundle;
 mod compact;
 mod driver;
@@ -343,6 +344,9 @@ impl Sessions {
         if let Some(credential) = &body.config.credential_id {
             self.context.settings.credentials.check(tenant, credential).await?;
         }
+        if let Some(bindings) = &body.config.bindings {
+            binding::check(&self.context, tenant, bindings).await?;
+        }
         if let Some(egress) = &body.config.egress {
             egress::check(&self.context.settings.egress, "egress.allow", &egress.allow)?;
         }
@@ -504,6 +508,9 @@ impl Sessions {
         // An empty one takes it away.
         if let Some(credential) = config.credential_id.as_deref().filter(|id| !id.is_empty()) {
             self.context.settings.credentials.check(tenant, credential).await?;
+        }
+        if let Some(bindings) = &config.bindings {
+            binding::check(&self.context, tenant, bindings).await?;
         }
         self.ask(&row, |reply| Request::Configure { model, config: Box::new(config), reply }).await?;
         self.get(tenant, id).await

@@ -1,6 +1,6 @@
 //! Bringing up the sandbox of a session: processes, connection, setup, workspace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::driver::PackError;
 use super::scripts::{self, Script, ScriptError};
-use super::{Context, SessionError, Times, egress, gateway, layer, limits, security};
+use super::{Context, SessionError, Times, binding, egress, gateway, layer, limits, security};
 use crate::agent::manifest::{MCP_SERVERS, STARTUP, ScriptRules};
 use crate::agent::{ContentError, Definition, Digest, Overlay, Version};
 use crate::archive::WORK;
@@ -22,7 +22,7 @@ use crate::credential::CredentialError;
 use crate::fault::{self, Point};
 use crate::link::daemon::{Connection, LinkError, ShimHandle, connect};
 use crate::link::frame::CHUNK;
-use crate::link::shim::{RawValueEq, Room, SessionOptions, Setup, ShimState, ToShim};
+use crate::link::shim::{Gateway, RawValueEq, Room, SessionOptions, Setup, ShimState, ToShim};
 use crate::report::chain;
 use crate::sandbox::walls::WallError;
 use crate::sandbox::{LaunchError, Spec};
@@ -453,7 +453,8 @@ async fn setup(context: &Context, session: &SessionRow, definition: Definition) 
         None => BTreeMap::new(),
     };
     let mut env = environment(context, session, definition.env, kept).await?;
-    let gateway = gateway::of(context, &mut env);
+    let bindings = binding::of(context, session, &BTreeSet::new()).await?;
+    let gateway = Gateway { bindings, ..gateway::of(context, &mut env) };
     let mut options = options(context, session, definition.model)?;
     // Also of a session without a conversation, which may be one whose turns were all cut off.
     options.limits.budget.before = Some(context.store.spent(session.id).await?);

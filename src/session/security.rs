@@ -48,6 +48,8 @@ struct Facts {
     variables: Vec<String>,
     /// Whether it has a credential of its tenant.
     has_credential: bool,
+    /// Hosts that a credential is bound to.
+    bound: Vec<String>,
 }
 
 impl Sessions {
@@ -112,6 +114,7 @@ async fn facts(context: &Context, session: &SessionRow, made: Option<Made>) -> R
         scripts,
         variables: env.into_keys().filter(|name| name != KEY_VARIABLE).collect(),
         has_credential: session.config.credential_id.is_some(),
+        bound: session.config.bindings.iter().flatten().map(|(_, binding)| binding.host.clone()).collect(),
     })
 }
 
@@ -126,7 +129,7 @@ fn judge(facts: &Facts) -> Vec<Wall> {
         files(facts),
         apparmor(facts.confined.as_deref()),
         limits(facts),
-        reach(&facts.allow, &facts.scripts),
+        reach(facts),
         credentials(facts),
     ];
     if !facts.lacks.is_empty() {
@@ -210,8 +213,9 @@ fn limits(facts: &Facts) -> Wall {
     ok(NAME, format!("{kernel}, disk {disk} (accounted, hard stop)"))
 }
 
-fn reach(allow: &List, scripts: &[(&str, List)]) -> Wall {
+fn reach(facts: &Facts) -> Wall {
     const NAME: &str = "egress";
+    let Facts { allow, scripts, bound, .. } = facts;
     let is_any = |entry: &Entry| entry.rules().iter().any(|rule| !rule.is_named());
     if allow.entries().iter().any(is_any) {
         return wall(NAME, WallState::Weak, format!("every name of the public network: {allow}"));
@@ -221,19 +225,24 @@ fn reach(allow: &List, scripts: &[(&str, List)]) -> Wall {
     }
     let said = |list: &List| if list.entries().is_empty() { "nothing else".to_owned() } else { list.to_string() };
     let while_run: String = scripts.iter().map(|(script, list)| format!("; while {script} runs, {}", said(list))).collect();
+    let with = if bound.is_empty() { String::new() } else { format!("; with a credential, {}", bound.join(", ")) };
     match allow.entries().is_empty() {
-        true => ok(NAME, format!("nothing but the model{while_run}")),
-        false => ok(NAME, format!("the model and {allow}{while_run}")),
+        true => ok(NAME, format!("nothing but the model{with}{while_run}")),
+        false => ok(NAME, format!("the model and {allow}{with}{while_run}")),
     }
 }
 
 fn credentials(facts: &Facts) -> Wall {
-    let Facts { variables, has_credential, .. } = facts;
-    let key = if *has_credential {
+    let Facts { variables, has_credential, bound, .. } = facts;
+    let mut key = if *has_credential {
         "a key of the model stays in its shim, and a credential of another kind is a variable inside"
     } else {
         "the model's key stays in its shim"
-    };
+    }
+    .to_owned();
+    if !bound.is_empty() {
+        key.push_str(&format!("; so do {} that are bound to a host: {}", bound.len(), bound.join(", ")));
+    }
     if variables.is_empty() {
         return ok("credentials", format!("{key}; no variables were given to it"));
     }
@@ -270,6 +279,7 @@ mod tests {
             scripts: Vec::new(),
             variables: Vec::new(),
             has_credential: false,
+            bound: Vec::new(),
         }
     }
 
@@ -335,5 +345,9 @@ mod tests {
     fn what_is_inside_is_told_by_name_and_never_by_value() {
         let said = credentials(&Facts { variables: (0..30).map(|n| format!("V{n}")).collect(), ..facts() }).detail;
         assert!(said.contains("V0, V1, ") && said.ends_with("V19 and 10 more"), "{said}");
+        let facts = Facts { bound: vec!["a.test".to_owned(), "b.test".to_owned()], ..facts() };
+        let (said, reached) = (credentials(&facts).detail, reach(&facts).detail);
+        assert!(said.contains("so do 2 that are bound to a host: a.test, b.test;"), "{said}");
+        assert_eq!(reached, "nothing but the model; with a credential, a.test, b.test");
     }
 }

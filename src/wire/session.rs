@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::binding::Binding;
 use super::egress::Egress;
 use super::limits::Limits;
 use super::usage::Spent;
@@ -119,6 +120,10 @@ pub struct SessionConfig {
     /// The credential of the tenant that its sandboxes are given when they start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential_id: Option<String>,
+    /// Credentials of the tenant that are sent to one host each, by the name of the variable that stands for
+    /// one inside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bindings: Option<BTreeMap<String, Binding>>,
     /// What it may use. Default: what the agent says, and then the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,

@@ -12,9 +12,7 @@ use crate::http::problem::Failure;
 use crate::session::SessionError;
 use crate::store::CredentialRow;
 use crate::wire::CredentialId;
-use crate::wire::credential::{
-    ChangeCredential, CreateCredential, Credential, CredentialBody, CredentialList, CredentialType, Resealed,
-};
+use crate::wire::credential::{ChangeCredential, CreateCredential, Credential, CredentialBody, CredentialList, Resealed};
 
 fn shown(row: CredentialRow) -> Credential {
     Credential {
@@ -68,19 +66,14 @@ async fn whole<T: Send + 'static>(change: impl Future<Output = Result<T, Failure
 
 pub async fn delete(State(app): State<App>, caller: Principal, Id(id): Id<CredentialId>) -> Result<JsonBody<Value>, Failure> {
     let row = app.credentials.get(&caller.tenant, id).await?;
-    let is_of_model = row.kind == CredentialType::Anthropic;
     let deleting = async move {
-        if is_of_model {
-            app.sessions.credential_goes(&caller.tenant, id).await;
-        }
+        app.sessions.credential_goes(&caller.tenant, id, row.kind).await;
         if let Err(error) = app.credentials.delete(&caller.tenant, id).await {
             app.sessions.credential_changed(&caller.tenant, id).await;
             return Err(error.into());
         }
-        if is_of_model {
-            // Sessions that were taken up meanwhile may have read it.
-            app.sessions.credential_goes(&caller.tenant, id).await;
-        }
+        // Sessions that were taken up meanwhile may have read it.
+        app.sessions.credential_goes(&caller.tenant, id, row.kind).await;
         tracing::info!(principal = caller.name, credential = %id, "credential deleted");
         Ok(JsonBody(json!({"ok": true})))
     };

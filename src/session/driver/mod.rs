@@ -32,7 +32,7 @@ mod rewind;
 mod sandbox;
 mod turns;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -266,11 +266,13 @@ pub(super) struct Driver {
     key: Key,
 }
 
-/// How the key of the session stands.
+/// How the credentials of the session stand.
 #[derive(Debug, Default)]
 struct Key {
-    /// Whether its credential was deleted.
+    /// Whether its key of the model API was deleted.
     is_gone: bool,
+    /// Credentials that were deleted, or are being deleted, of those that are bound to hosts.
+    gone: BTreeSet<String>,
     /// Whether its sandbox may have an old one.
     is_stale: bool,
 }
@@ -506,6 +508,7 @@ impl Driver {
             permission_mode: new.permission_mode.or(old.permission_mode),
             egress: old.egress,
             credential_id: new.credential_id.or_else(|| old.credential_id.clone()).filter(|id| !id.is_empty()),
+            bindings: new.bindings.or_else(|| old.bindings.clone()).filter(|bindings| !bindings.is_empty()),
             limits: old.limits,
         };
         let model = model.or_else(|| self.session.model.clone());
@@ -513,12 +516,16 @@ impl Driver {
         let changed = SessionRow { model: model.clone(), config: config.clone(), ..self.session.clone() };
         let options = current_options(&self.context, &changed).map_err(invalid)?;
         let has_new_key = config.credential_id != old.credential_id;
+        let has_other_bindings = config.bindings != old.bindings;
         let stored = self.store(Advance { settings: Some((model, config)), ..Advance::default() }).await?;
         self.session = changed;
         self.publish(stored);
         self.tell(ToShim::Configure { options }).await;
         if has_new_key {
-            self.key = Key { is_gone: false, is_stale: !matches!(self.sandbox, Sandbox::Cold) };
+            self.key.is_gone = false;
+        }
+        if has_new_key || has_other_bindings {
+            self.key.is_stale = !matches!(self.sandbox, Sandbox::Cold);
             self.pass_gateway_on().await;
         }
         Ok(())
