@@ -1362,7 +1362,7 @@ _ashctl() {
             return 0
             ;;
         ashctl__subcmd__session__subcmd__create)
-            opts="-m -e -o -h --model --env --system-prompt --permission-mode --allow --credential --memory --memory-high --swap --cpu --tasks --disk --io-weight --io-read --io-write --open-files --file-size --output-rate --lifetime --idle --turn --tokens --cost --output --server --api-key --help"
+            opts="-m -e -o -h --model --env --system-prompt --permission-mode --allow --credential --bind --memory --memory-high --swap --cpu --tasks --disk --io-weight --io-read --io-write --open-files --file-size --output-rate --lifetime --idle --turn --tokens --cost --output --server --api-key --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1397,6 +1397,10 @@ _ashctl() {
                     return 0
                     ;;
                 --credential)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --bind)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

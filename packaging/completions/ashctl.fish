@@ -150,6 +150,7 @@ acceptEdits\t''
 plan\t''"
 complete -c ashctl -n "__fish_ashctl_using_subcommand session; and __fish_seen_subcommand_from create" -l allow -d 'A host that may be reached, beside the others and in the place of the agent\'s list' -r
 complete -c ashctl -n "__fish_ashctl_using_subcommand session; and __fish_seen_subcommand_from create" -l credential -d 'A credential that its sandboxes are given, as "ashctl credential list" shows it' -r
+complete -c ashctl -n "__fish_ashctl_using_subcommand session; and __fish_seen_subcommand_from create" -l bind -d 'A credential that one host gets, and that is a placeholder inside' -r
 complete -c ashctl -n "__fish_ashctl_using_subcommand session; and __fish_seen_subcommand_from create" -l memory -d 'Memory of all processes, such as 2G' -r
 complete -c ashctl -n "__fish_ashctl_using_subcommand session; and __fish_seen_subcommand_from create" -l memory-high -d 'Memory above which processes are slowed down' -r
 complete -c ashctl -n "__fish_ashctl_using_subcommand session; and __fish_seen_subcommand_from create" -l swap -d 'Swap beside the memory' -r

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand, ValueHint};
 use super::egress::SessionEgress;
 use super::limits::{LimitArgs, SessionLimits};
 use super::{HOSTS, MODES, mode_parser, status_parser};
+use crate::wire::binding::{Binding, check_name};
 use crate::wire::egress::Entry;
 use crate::wire::session::{PermissionMode, Status};
 use crate::wire::{CredentialId, SessionId};
@@ -172,8 +173,25 @@ pub struct SessionCreate {
     /// A credential that its sandboxes are given, as "ashctl credential list" shows it
     #[arg(long, value_name = "ID")]
     pub credential: Option<CredentialId>,
+    /// A credential that one host gets, and that is a placeholder inside
+    ///
+    /// Inside, the variable NAME has a placeholder, and NAME_URL an address on the loopback: what is asked for
+    /// below it is asked of HOST over TLS, with "authorization: Bearer" and the credential. Can be given several
+    /// times.
+    #[arg(long, value_name = "NAME=CREDENTIAL@HOST[:PORT]", value_parser = binding)]
+    pub bind: Vec<(String, Binding)>,
     #[command(flatten)]
     pub limits: LimitArgs,
+}
+
+fn binding(text: &str) -> Result<(String, Binding), String> {
+    let parts = text.split_once('=').and_then(|(name, rest)| Some((name, rest.split_once('@')?)));
+    let Some((name, (credential, host))) = parts else { return Err("has to be NAME=CREDENTIAL@HOST".to_owned()) };
+    check_name(name)?;
+    let id: CredentialId = credential.parse().map_err(|_| format!("{credential:?} is no id of a credential"))?;
+    let binding = Binding { credential_id: id.to_string(), host: host.to_owned(), header: None };
+    binding.target().map_err(|reason| format!("{host:?} {reason}"))?;
+    Ok((name.to_owned(), binding))
 }
 
 #[derive(Debug, Args)]

@@ -64,6 +64,7 @@ async fn create(args: SessionCreate, context: &mut Context) -> Result<(), CliErr
             egress,
             limits,
             credential_id: args.credential.map(|id| id.to_string()),
+            bindings: (!args.bind.is_empty()).then(|| args.bind.into_iter().collect()),
             ..SessionConfig::default()
         },
     };
