@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 use support::http::{Event, result};
 use support::life::{act, bash, fork, good, start};
@@ -169,4 +171,28 @@ fn a_session_over_its_limit_is_put_away_taken_out_and_copied_as_it_is() {
         assert_eq!(exec(&daemon, session, "rm bomb")["exitCode"], 0);
         assert_eq!(bash(&daemon, session, "echo room"), "room");
     }
+}
+
+#[test]
+fn a_bundle_is_not_laid_over_a_workspace_that_is_full_already() {
+    let Some((_model, daemon, session)) = small() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("more"), "more").expect("writes");
+    let packed = Command::new("tar").args(["-cz", "-C"]).arg(folder.path()).arg("more").output().expect("tar runs");
+    let upload = || {
+        let kind = [("content-type", "application/gzip")];
+        let path = format!("/api/sessions/{session}/workspace");
+        support::http::request(&daemon.control(), "POST", &path, &kind, Some(&packed.stdout))
+    };
+    ends(&daemon, &session, BOMB);
+    // A look behind the end of what ran tells that it is too much.
+    refused(&daemon, &session);
+    let answer = upload();
+    let error = answer.json()["error"].as_str().unwrap_or_default().to_owned();
+    assert_eq!((answer.status, error.contains("disk: workspace and HOME take more")), (409, true), "{}", answer.text());
+    assert_eq!(exec(&daemon, &session, "test -e bomb && test ! -e more && rm bomb")["exitCode"], 0, "it is as it was");
+    // The next turn looks again.
+    assert_eq!(bash(&daemon, &session, "echo room"), "room");
+    assert_eq!(upload().status, 200);
+    assert_eq!(bash(&daemon, &session, "cat more"), "more");
 }

@@ -152,7 +152,7 @@ impl From<SessionError> for Failure {
             | SessionError::Upload(_)
             | SessionError::Exec(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Internal, sentence),
             SessionError::Status(_) => Self::new(StatusCode::BAD_REQUEST, Code::Conflict, sentence),
-            SessionError::Busy(_) | SessionError::ExecFull(_) | SessionError::TurnOver { .. } | SessionError::Resolved => {
+            SessionError::Busy(_) | SessionError::DiskFull(_) | SessionError::TurnOver { .. } | SessionError::Resolved => {
                 Self::new(StatusCode::CONFLICT, Code::Conflict, sentence)
             }
             SessionError::Unanswerable(_) | SessionError::KeyReused | SessionError::Unusable { .. } => {

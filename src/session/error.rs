@@ -70,9 +70,9 @@ pub enum SessionError {
     /// As many programs run in the sandbox as may.
     #[error("Exec failed: {0} programs are running in this session already")]
     ExecBusy(usize),
-    /// No command can be run, as too much of the disk is taken.
-    #[error("No command is run: {0}")]
-    ExecFull(String),
+    /// Nothing that could take more of the disk is begun, as too much of it is taken.
+    #[error("{0}")]
+    DiskFull(String),
     /// A file of the workspace can not be had like this.
     #[error(transparent)]
     File(#[from] FileError),

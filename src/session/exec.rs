@@ -71,7 +71,7 @@ impl Sessions {
     ///
     /// # Errors
     ///
-    /// [`SessionError::Status`] if the session is not active, [`SessionError::ExecBusy`], [`SessionError::ExecFull`],
+    /// [`SessionError::Status`] if the session is not active, [`SessionError::ExecBusy`], [`SessionError::DiskFull`],
     /// [`SessionError::Exec`].
     pub async fn exec(&self, tenant: &str, id: SessionId, by: &str, command: Command) -> Result<Exec, SessionError> {
         let row = self.get(tenant, id).await?;
@@ -169,7 +169,7 @@ async fn carry(
 fn failed(error: LinkError) -> SessionError {
     match error {
         LinkError::Failed(reason) if reason == TOO_MANY_RUN => SessionError::ExecBusy(RUNS_MAX),
-        LinkError::Failed(reason) if reason == DISK_FULL => SessionError::ExecFull(reason),
+        LinkError::Failed(reason) if reason == DISK_FULL => SessionError::DiskFull(reason),
         error => SessionError::Exec(chain(&error)),
     }
 }

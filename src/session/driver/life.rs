@@ -15,6 +15,7 @@ use super::sandbox::{Cause, HOST_STOPS};
 use super::*;
 use crate::config::settings::SnapshotPolicy as Policy;
 use crate::lifecycle::{Admission, Change, Effect, Input, State, Verb, admit};
+use crate::link::shim::DISK_FULL;
 use crate::session::open::{Rules, STOP_GRACE, Source};
 use crate::snapshot::{About, Manifest, Reason, SnapshotError, SnapshotId, Snapshots};
 
@@ -549,7 +550,7 @@ impl Driver {
         let mut rewound = Some(rewound.unwrap_or_else(|| snapshot().map(drop)));
         for asker in mine {
             match asker {
-                Asker::Upload(_, reply) => answer(reply, placed.clone().map_err(SessionError::Upload)),
+                Asker::Upload(_, reply) => answer(reply, placed.clone().map_err(not_placed)),
                 Asker::Rewind(Rewind { event, reply, .. }) => {
                     let outcome = rewound.take().unwrap_or(Ok(()));
                     self.tell_rewound(event, &outcome).await;
@@ -559,6 +560,10 @@ impl Driver {
             }
         }
     }
+}
+
+fn not_placed(reason: String) -> SessionError {
+    if reason.contains(DISK_FULL) { SessionError::DiskFull(reason) } else { SessionError::Upload(reason) }
 }
 
 impl From<Asker> for Request {
