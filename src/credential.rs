@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::crypt::env::{EnvOwner, KeptEnv};
 use crate::crypt::master::{MasterKeys, Place, SealError};
-use crate::store::{CredentialRow, Store, StoreError};
-use crate::wire::CredentialId;
+use crate::store::{CREDENTIALS_MAX, CredentialRow, NewAudit, Store, StoreError, audit};
+use crate::wire::audit::{Action, Outcome};
 use crate::wire::credential::{ChangeCredential, CreateCredential, CredentialType, Resealed};
 use crate::wire::secret::Secret;
+use crate::wire::{CredentialId, SessionId};
 
 /// Far above any key; a bedrock object is the longest.
 const KEY_MAX: usize = 16 << 10;
@@ -29,6 +31,9 @@ pub enum CredentialError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The tenant has as many as it may.
+    #[error("There are {CREDENTIALS_MAX} credentials already; delete those that no session uses")]
+    TooMany,
     /// The tenant has no such credential.
     #[error("Credential not found")]
     NotFound,
@@ -84,8 +89,10 @@ impl Credentials {
             created_at: crate::store::now(),
             last_used_at: None,
         };
-        self.store.create_credential(row.clone()).await?;
-        Ok(row)
+        match self.store.create_credential(row.clone()).await {
+            Err(StoreError::Conflict(_)) => Err(CredentialError::TooMany),
+            created => Ok(created.map(|()| row)?),
+        }
     }
 
     /// The credentials of a tenant, oldest first.
@@ -144,14 +151,35 @@ impl Credentials {
         self.open(tenant, id).await.map(drop)
     }
 
-    /// The environment that a credential makes for a sandbox, and notes that it was used. The key of
+    /// The environment that a credential makes for the sandbox of a session, and notes that it was used. The key of
     /// the model API has its name in it, too; whoever sets up the sandbox takes it out.
     ///
     /// # Errors
     ///
     /// [`CredentialError`] if there is none, or it can not be opened or used.
-    pub async fn environment(&self, tenant: &str, id: &str) -> Result<BTreeMap<String, String>, CredentialError> {
-        let (row, variable, secret) = self.open(tenant, id).await?;
+    pub async fn environment(
+        &self,
+        tenant: &str,
+        id: &str,
+        user: SessionId,
+    ) -> Result<BTreeMap<String, String>, CredentialError> {
+        let opened = self.open(tenant, id).await;
+        let entry = NewAudit {
+            unwritten: 0,
+            tenant: tenant.to_owned(),
+            principal: format!("session:{user}"),
+            action: Action::CredentialUse,
+            object: Some(id.to_owned()),
+            request_id: None,
+            peer: None,
+            outcome: match &opened {
+                Ok(_) => Outcome::Ok,
+                Err(CredentialError::NotFound | CredentialError::Unusable(_)) => Outcome::Refused,
+                Err(_) => Outcome::Failed,
+            },
+        };
+        audit::record(&*self.store, entry).await;
+        let (row, variable, secret) = opened?;
         self.store.use_credential(row.id, crate::store::now()).await?;
         Ok(BTreeMap::from([(variable.to_owned(), secret)]))
     }
@@ -170,7 +198,8 @@ impl Credentials {
         Ok((row, variable, secret))
     }
 
-    /// Seals all credentials of all tenants that are under an older master key under the newest one.
+    /// Seals all credentials and environments of all tenants that are under an older master key under the
+    /// newest one.
     ///
     /// # Errors
     ///
@@ -182,13 +211,61 @@ impl Credentials {
         loop {
             let rows = self.store.credentials_of_other_masters(master.newest(), RESEAL_STEP).await?;
             if rows.is_empty() {
-                return Ok(Resealed { master_key: master.newest().to_owned(), resealed });
+                let environments = self.reseal_envs().await?;
+                return Ok(Resealed { master_key: master.newest().to_owned(), resealed, environments, webhooks: 0 });
             }
             for row in rows {
                 let place = place(&row.tenant, row.id);
                 let new = master.seal(place, &master.open(place, &row.sealed)?)?;
                 self.store.reseal_credential(row.id, row.sealed, new).await?;
                 resealed += 1;
+            }
+        }
+    }
+
+    /// Makes variables ready to be kept for their owner: sealed, if there is a master key.
+    ///
+    /// # Errors
+    ///
+    /// [`SealError`] if they can not be sealed.
+    pub fn seal_env(&self, owner: &EnvOwner, env: BTreeMap<String, String>) -> Result<KeptEnv, SealError> {
+        KeptEnv::seal(self.master.as_ref(), owner, env)
+    }
+
+    /// The variables that are kept for an owner.
+    ///
+    /// # Errors
+    ///
+    /// [`SealError`] if they can not be opened.
+    pub fn open_env(&self, owner: &EnvOwner, env: &KeptEnv) -> Result<BTreeMap<String, String>, SealError> {
+        env.open(self.master.as_ref(), owner)
+    }
+
+    /// Seals the environments of agents and sessions that are in the clear, as of older releases and of a
+    /// time without a master key, or under an older key. Says how many.
+    ///
+    /// # Errors
+    ///
+    /// [`CredentialError`] if there is no key, or one can not be opened or stored. The others are done.
+    pub async fn reseal_envs(&self) -> Result<usize, CredentialError> {
+        let master = self.master()?;
+        let (mut resealed, mut left, mut failed) = (0, 0, None);
+        loop {
+            let found = self.store.envs_of_other_masters(master.newest(), RESEAL_STEP, left).await?;
+            if found.is_empty() {
+                return failed.map_or(Ok(resealed), |error: SealError| Err(error.into()));
+            }
+            for (owner, old) in found {
+                let new = self.open_env(&owner, &old).and_then(|env| self.seal_env(&owner, env));
+                match new {
+                    // One that was changed meanwhile is in order, or comes again with the next key.
+                    Ok(new) if self.store.reseal_env(&owner, &old, &new).await? => resealed += 1,
+                    Ok(_) => left += 1,
+                    Err(error) => {
+                        left += 1;
+                        failed.get_or_insert(error);
+                    }
+                }
             }
         }
     }

@@ -1,9 +1,11 @@
 //! What the daemon sees of what it needs; the rest of `ashctl doctor` looks from outside.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::statfs::{EXT4_SUPER_MAGIC, FsType, XFS_SUPER_MAGIC, statfs};
 use tokio::net::TcpStream;
 
 use crate::config::runtime::RuntimeError;
@@ -25,6 +27,8 @@ pub struct Doctor {
     runtime: Option<PathBuf>,
     base_url: String,
     data: PathBuf,
+    /// Where plain HTTP is listened for beyond this host.
+    exposed: Vec<SocketAddr>,
     secrets: Secrets,
     launcher: Arc<dyn Launcher>,
     walls: Arc<Walls>,
@@ -43,7 +47,8 @@ impl Doctor {
     /// Will look at what these settings name.
     pub fn new(settings: &Settings, data: &Path, secrets: Secrets, launcher: Arc<dyn Launcher>, walls: Arc<Walls>) -> Self {
         let (runtime, base_url) = (settings.runtime.claude.clone(), settings.model.base_url.clone());
-        Self { runtime, base_url, data: data.to_owned(), secrets, launcher, walls }
+        let exposed = exposed(settings);
+        Self { runtime, base_url, data: data.to_owned(), exposed, secrets, launcher, walls }
     }
 
     /// Looks now.
@@ -55,8 +60,10 @@ impl Doctor {
             self.endpoint().await,
             self.key(),
             self.master_key(),
+            listener(&self.exposed),
             database(store).await,
             self.disk(),
+            self.disk_limit().await,
         ];
         Checks { checks }
     }
@@ -148,10 +155,7 @@ impl Doctor {
             Ok(disk) => {
                 let free = disk.blocks_available() * disk.fragment_size();
                 let room = if free >= DISK_LOW { format!("{} GiB", free >> 30) } else { format!("{} MiB", free >> 20) };
-                let detail = format!(
-                    "{room} free in {}; sandboxes are held to their limit by accounting, with a hard stop",
-                    self.data.display()
-                );
+                let detail = format!("{room} free in {}", self.data.display());
                 if free >= DISK_LOW {
                     return check("disk", CheckStatus::Ok, detail);
                 }
@@ -163,6 +167,57 @@ impl Doctor {
             Err(error) => failed("disk", format!("{}: {error}", self.data.display()), "ls -ld /var/lib/ash"),
         }
     }
+
+    async fn disk_limit(&self) -> Check {
+        const NAME: &str = "disk limit";
+        match self.launcher.quota(None).await {
+            Ok(true) => {
+                let detail = "by accounting with a hard stop, and by a project quota somewhat above".to_owned();
+                check(NAME, CheckStatus::Ok, detail)
+            }
+            Ok(false) => {
+                let folder = self.data.join("sandboxes");
+                // Before the first sandbox of a daemon without a launcher there is none.
+                let found = [folder.as_path(), &self.data].into_iter().find_map(|folder| statfs(folder).ok());
+                let hint = quota_hint(found.map(|found| found.filesystem_type()), &folder);
+                check(NAME, CheckStatus::Ok, format!("by accounting with a hard stop; {hint}"))
+            }
+            Err(error) => failed(NAME, chain(&error), "systemctl start ash-launcher.socket"),
+        }
+    }
+}
+
+/// How a file system comes to quotas by project, by its number in linux/magic.h.
+fn quota_hint(kind: Option<FsType>, folder: &Path) -> String {
+    let folder = folder.display();
+    match kind {
+        Some(EXT4_SUPER_MAGIC) => format!(
+            "for a project quota as well, have tune2fs -O project,quota done to the unmounted file system of {folder}, \
+             mount it with prjquota, and restart ash-launcher"
+        ),
+        Some(XFS_SUPER_MAGIC) => format!(
+            "for a project quota as well, mount the file system of {folder} with prjquota (a root file system: \
+             rootflags=prjquota of the kernel), and restart ash-launcher"
+        ),
+        _ => format!("for a project quota as well, {folder} has to be on ext4 or XFS, mounted with prjquota"),
+    }
+}
+
+/// Where plain HTTP is listened for beyond this host.
+fn exposed(settings: &Settings) -> Vec<SocketAddr> {
+    settings.http.listen.iter().filter(|address| !address.ip().is_loopback()).copied().collect()
+}
+
+/// Who listens in on the way reads what is not under TLS.
+fn listener(exposed: &[SocketAddr]) -> Check {
+    const NAME: &str = "listener";
+    if exposed.is_empty() {
+        return check(NAME, CheckStatus::Ok, "plain HTTP on this host alone".to_owned());
+    }
+    let addresses: Vec<_> = exposed.iter().map(ToString::to_string).collect();
+    let detail = format!("plain HTTP on {}: API keys and sessions can be read on the way", addresses.join(", "));
+    let fix = "set tls_listen in section [http] of /etc/ash/ash.toml in the place of listen (man ash.toml)";
+    Check { fix: Some(fix.to_owned()), ..check(NAME, CheckStatus::Warning, detail) }
 }
 
 async fn database(store: &Arc<dyn Store>) -> Check {
@@ -178,4 +233,35 @@ fn check(name: &str, status: CheckStatus, detail: String) -> Check {
 
 fn failed(name: &str, detail: String, fix: &str) -> Check {
     Check { fix: Some(fix.to_owned()), ..check(name, CheckStatus::Failed, detail) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_beyond_this_host_is_a_warning() {
+        let mut settings = Settings::default();
+        assert_eq!(listener(&exposed(&settings)).status, CheckStatus::Ok);
+        let addresses = ["[::1]:4100", "192.0.2.1:4100", "[::]:80"];
+        settings.http.listen = addresses.map(|text| text.parse().expect(text)).to_vec();
+        let check = listener(&exposed(&settings));
+        assert_eq!(check.status, CheckStatus::Warning);
+        assert!(check.detail.contains("192.0.2.1:4100, [::]:80") && !check.detail.contains("::1"), "{check:?}");
+        assert!(check.fix.is_some_and(|fix| fix.contains("tls_listen")));
+    }
+
+    #[test]
+    fn each_file_system_is_told_its_own_way_to_a_quota() {
+        let folder = Path::new("/var/lib/ash/sandboxes");
+        for (kind, said) in [
+            (Some(EXT4_SUPER_MAGIC), "tune2fs -O project,quota"),
+            (Some(XFS_SUPER_MAGIC), "rootflags=prjquota"),
+            (Some(nix::sys::statfs::BTRFS_SUPER_MAGIC), "has to be on ext4 or XFS"),
+            (None, "has to be on ext4 or XFS"),
+        ] {
+            let hint = quota_hint(kind, folder);
+            assert!(hint.contains(said) && hint.contains("prjquota") && hint.contains("/var/lib/ash/sandboxes"), "{hint}");
+        }
+    }
 }

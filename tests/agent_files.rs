@@ -101,5 +101,9 @@ fn the_configuration_of_an_agent_is_merged_field_by_field() {
     assert_eq!(change(&json!({"model": {"a": 1}})), json!({"model": {"a": 1}, "max_turns": 3}));
     assert_eq!(change(&json!({})), json!({"model": {"a": 1}, "max_turns": 3}));
     assert_eq!(daemon.get(path).json()["config"]["max_turns"], 3);
+    assert!(daemon.send("PATCH", path, &json!({"a": "x".repeat(600_000)})).ok_status());
+    let too_large = daemon.send("PATCH", path, &json!({"b": "x".repeat(600_000)}));
+    assert_eq!((too_large.status, too_large.json()["details"][0]["field"].as_str()), (400, Some("config")));
+    assert!(daemon.get(path).json()["config"]["b"].is_null());
     refused(&daemon.send("PATCH", "/api/agents/nobody/config", &json!({})), 404, "Agent not found");
 }

@@ -5,9 +5,9 @@ mod support;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::http::{self, Target, result};
-use support::{DEADLINE, Daemon, Model, claude};
+use support::{DEADLINE, Daemon, Model, claude, wait_for};
 
 /// Sends bytes as they are on the control socket. The connection stays open.
 fn raw(daemon: &Daemon, bytes: &[u8]) -> UnixStream {
@@ -17,6 +17,17 @@ fn raw(daemon: &Daemon, bytes: &[u8]) -> UnixStream {
     // It may be refused before all of it is sent.
     let _ = stream.write_all(bytes);
     stream
+}
+
+/// The first line that comes.
+fn first_line(stream: &mut UnixStream) -> String {
+    let mut line = Vec::new();
+    let mut byte = [0];
+    while !line.ends_with(b"\r\n") {
+        stream.read_exact(&mut byte).expect("a line");
+        line.extend(byte);
+    }
+    String::from_utf8_lossy(&line).trim_end().to_owned()
 }
 
 /// All that comes until the other end closes.
@@ -64,8 +75,7 @@ fn an_upload_that_breaks_off_is_no_version() {
     }
     assert_eq!(agents(&daemon), Vec::<Value>::new());
     let versions = daemon.data().join("agents");
-    let left: Vec<_> = walk(&versions).into_iter().filter(|path| path.ends_with("CLAUDE.md")).collect();
-    assert!(left.is_empty(), "{left:?}");
+    wait_for("nothing is left", || walk(&versions).iter().all(|path| !path.ends_with("CLAUDE.md")).then_some(()));
 }
 
 fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
@@ -108,6 +118,42 @@ fn clients_that_send_nothing_or_nonsense_leave_room_for_others() {
 }
 
 #[test]
+fn large_messages_that_do_not_come_leave_room_for_small_ones_and_a_stream_holds_no_place() {
+    let Some(claude) = claude() else { return };
+    let model = Model::start();
+    let daemon = Daemon::start(&claude, &model.url);
+    daemon.deploy("test", &[("CLAUDE.md", "x\n")]);
+    let session = daemon.session();
+    let path = format!("/api/sessions/{session}/messages");
+    // Its stream stays open.
+    let large = json!({"content": [{"type": "text", "text": "bash: while [ ! -e go ]; do :; done"}], "x": "x".repeat(40 << 20)})
+        .to_string();
+    let head = |path: &str, length: usize| {
+        format!("POST {path} HTTP/1.1\r\nhost: h\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n")
+    };
+    let mut streaming = raw(&daemon, format!("{}\r\n{large}", head(&path, large.len())).as_bytes());
+    assert_eq!(first_line(&mut streaming), "HTTP/1.1 200 OK");
+
+    // A tenant has 384 MiB, and the first of each body is free. Who is told to go on has a place.
+    let stall = |path: &str, mib: usize| {
+        let mut stream = raw(&daemon, format!("{}expect: 100-continue\r\n\r\n", head(path, mib << 20)).as_bytes());
+        let line = first_line(&mut stream);
+        (stream, line)
+    };
+    let stalled: Vec<_> = (0..8).map(|_| stall(&path, 49)).collect();
+    assert!(stalled.iter().all(|(_, line)| line == "HTTP/1.1 100 Continue"), "the stream has none: {stalled:?}");
+    for (path, mib) in [(&*path, 2), ("/api/agents", 60), ("/api/agents/test/files", 2), ("/api/sessions", 2)] {
+        let (stream, line) = stall(path, mib);
+        let answer = rest(stream);
+        assert!(line.starts_with("HTTP/1.1 503") && answer.contains("retry-after: 2\r\n"), "{path}: {line} {answer}");
+    }
+    let small = daemon.send("POST", &path, &json!({"content": "x".repeat(400_000), "ifBusy": "reject"}));
+    assert_eq!(small.status, 409, "it is looked at: {}", small.text());
+    drop(stalled);
+    wait_for("room again", || Some(stall("/api/agents", 60).1).filter(|line| line == "HTTP/1.1 100 Continue"));
+}
+
+#[test]
 fn a_client_that_vanishes_leaves_its_turn_running() {
     let Some(claude) = claude() else { return };
     let model = Model::start();
@@ -119,7 +165,7 @@ fn a_client_that_vanishes_leaves_its_turn_running() {
     let mut stream = http::open(&daemon.control(), "POST", &path, &kind, Some(body)).expect("answers");
     stream.until("tick 1");
     drop(stream);
-    support::wait_for("the turn ends all the same", || {
+    wait_for("the turn ends all the same", || {
         let events = daemon.get(&format!("/api/sessions/{session}/events?limit=1000")).json();
         events["events"].as_array()?.iter().any(|event| event["type"] == "turn_complete").then_some(())
     });

@@ -56,8 +56,18 @@ fn no_program_of_the_package_has_fault_points() {
 }
 
 #[test]
+fn the_packaged_daemon_sends_traces_and_that_adds_few_crates() {
+    let rules = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/debian/rules")).expect("reads");
+    assert!(rules.contains("$(call cargo_build,daemon$(comma)otel,ashd)"));
+    let (without, with) = (crates_of("daemon"), crates_of("daemon,otel"));
+    let added: Vec<_> = with.difference(&without).collect();
+    assert!(with.contains("opentelemetry-proto") && added.len() <= 15, "{added:?}");
+    assert_without("daemon,otel", &["tonic", "reqwest", "opentelemetry-otlp"]);
+}
+
+#[test]
 fn one_tls_implementation_and_nothing_that_links_the_hosts() {
-    for feature in ["daemon", "cli", "launcher", "shim", "init"] {
+    for feature in ["daemon", "daemon,otel", "cli", "launcher", "shim", "init"] {
         assert_without(feature, &["aws-lc-rs", "aws-lc-sys", "openssl", "openssl-sys", "native-tls"]);
     }
 }

@@ -27,6 +27,8 @@ fn a_paused_or_idle_sandbox_is_frozen_and_thawed_also_over_a_restart() {
     wait_for("an idle sandbox is frozen", || (freezer() == "frozen").then_some(()));
     assert!(say("read: /work/note").contains("kept"), "a message thaws it");
     wait_for("it is frozen again", || (freezer() == "frozen").then_some(()));
+    // What follows is frozen only when it is asked for.
+    machine.write("/etc/ash/ash.toml.d/idle.toml", "[sessions]\nfreeze_after = \"1h\"\n");
     machine.run(&["systemctl", "restart", "ash"]);
     assert!(say("read: /work/note").contains("kept"), "also one to the next daemon");
 

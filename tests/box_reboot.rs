@@ -35,7 +35,7 @@ impl Host {
         let unit = MODEL_UNIT.replace("MODEL_PORT", &MODEL_PORT.to_string()).replace("MODEL_KEY", MODEL_KEY);
         machine.write("/etc/systemd/system/scripted-model.service", &unit);
         machine.write("/etc/ash/ash.toml.d/model.toml", &format!("[model]\nbase_url = \"http://127.0.0.1:{MODEL_PORT}\"\n"));
-        machine.write("/etc/ash/ash.toml.d/sessions.toml", "[sessions]\nfreeze_after = \"1h\"\nshutdown_grace = \"6s\"\n");
+        machine.write("/etc/ash/ash.toml.d/sessions.toml", "[sessions]\nfreeze_after = \"1h\"\nshutdown_grace = \"15s\"\n");
         machine.sh(&format!("umask 077; printf %s {MODEL_KEY} >/etc/ash/credentials/anthropic_api_key"));
         machine.sh("systemctl enable --quiet --now scripted-model && systemctl restart ash");
         for (name, settings) in [("waits", ""), ("freezes", "[sessions]\nfreeze_after = \"1s\"\n")] {
@@ -128,12 +128,12 @@ impl Host {
         let alive = |session: &&Value| session["status"] != "ended";
         let owned: Vec<_> = sessions.iter().filter(alive).map(|session| session["sandboxId"].as_str().expect("an id")).collect();
         // What is being removed is gone within one sweep.
-        let (units, folders) = wait_for("units and folders agree", || {
+        let (units, folders) = wait_for("units and folders agree, and belong to sessions", || {
             let (units, folders) = (self.units(), self.folders());
-            units.iter().eq(folders.iter().map(|(id, _)| id)).then_some((units, folders))
+            let agree = units.iter().eq(folders.iter().map(|(id, _)| id));
+            (agree && units.iter().all(|unit| owned.contains(&unit.as_str()))).then_some((units, folders))
         });
         for unit in &units {
-            assert!(owned.contains(&unit.as_str()), "{unit} belongs to no session");
             assert_eq!(self.show(&format!("ash-sandbox-{unit}.service"), "ActiveState"), "active");
         }
         let mut uids: Vec<_> = folders.iter().map(|(_, uid)| *uid).collect();
@@ -145,16 +145,18 @@ impl Host {
         for uid in processes.lines().map(|uid| uid.trim().parse::<u32>().expect("a uid")) {
             assert!(running.contains(&uid), "{uid} has processes and no unit");
         }
-        let sockets = self.machine.sh("cd /run/ash/sandboxes && find . -name '*.sock' -printf '%f\\n' | sort");
-        for socket in sockets.lines() {
-            let id = socket.strip_suffix(".sock").expect("a socket");
-            assert!(owned.contains(&id), "{socket} belongs to no session");
-        }
+        wait_for("sockets belong to sessions", || {
+            let sockets = self.machine.sh("cd /run/ash/sandboxes && find . -name '*.sock' -printf '%f\\n' | sort");
+            let id = |socket: &str| socket.strip_suffix(".sock").map(str::to_owned).expect("a socket");
+            sockets.lines().all(|socket| owned.contains(&id(socket).as_str())).then_some(())
+        });
         let mounts = self.machine.sh("grep -cE '/(var/lib|run)/ash' /proc/self/mountinfo || true");
         assert_eq!(mounts.trim(), "0", "no sandbox is mounted on the host");
-        let groups = self.machine.sh("find /sys/fs/cgroup -type d -name 'ash-sandbox-*.service' -printf '%f\\n' | sort");
         let names: Vec<_> = units.iter().map(|id| format!("ash-sandbox-{id}.service")).collect();
-        assert_eq!(groups.lines().collect::<Vec<_>>(), names, "nor is a control group left");
+        wait_for("no control group is left", || {
+            let groups = self.machine.sh("find /sys/fs/cgroup -type d -name 'ash-sandbox-*.service' -printf '%f\\n' | sort");
+            groups.lines().eq(names.iter().map(String::as_str)).then_some(())
+        });
     }
 
     /// What a session was told so far and what is in its workspace.

@@ -159,9 +159,9 @@ fn turns_survive(release: &str) {
     let upgrade = format!("DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes {NEXT}");
     assert_eq!(host.disturb("upgrade", 40, &upgrade), 0, "what was accepted was answered");
     assert_eq!(version(), format!("{before}+next"));
-    assert_eq!(host.disturb("restart", 5, "systemctl restart ash"), 0, "what was accepted was answered");
+    assert_eq!(host.disturb("restart", 15, "systemctl restart ash"), 0, "what was accepted was answered");
     // What the daemon had accepted breaks off with it; what comes later waits.
-    host.disturb("crash", 5, "systemctl kill --kill-whom=main --signal=KILL ash");
+    host.disturb("crash", 15, "systemctl kill --kill-whom=main --signal=KILL ash");
 }
 
 #[test]

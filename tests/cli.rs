@@ -1,10 +1,26 @@
 //! The command line against a daemon that answers by heart: what it prints, sends and exits with.
 #![cfg(feature = "cli")]
 
+#[path = "cli/api.rs"]
+mod api;
+#[path = "cli/complete.rs"]
+mod complete;
+#[path = "cli/confirm.rs"]
+mod confirm;
+#[path = "cli/contexts.rs"]
+mod contexts;
+#[path = "cli/edit.rs"]
+mod edit;
+#[path = "cli/evals.rs"]
+mod evals;
 #[path = "cli/fake.rs"]
 mod fake;
 #[path = "cli/terminal.rs"]
 mod terminal;
+#[path = "cli/tmux.rs"]
+mod tmux;
+#[path = "cli/watch.rs"]
+mod watch;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -14,12 +30,13 @@ use std::process::{Child, Command, Output, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use fake::{ENDED, Fake, KEY, NO_SESSION, REQUEST, SESSION};
+use fake::{AWAITED, ENDED, Fake, KEY, NO_SESSION, REQUEST, SESSION, TURN};
 use terminal::Terminal;
 
 fn ashctl(server: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ashctl"));
-    command.env("ASH_SERVER_URL", server).env_remove("ASH_API_KEY").stdin(Stdio::null());
+    command.env("ASH_SERVER_URL", server).env_remove("ASH_API_KEY").env_remove("ASH_CONTEXT").stdin(Stdio::null());
+    command.env("ASHCTL_CONFIG", "/nonexistent/contexts.toml");
     command
 }
 
@@ -37,6 +54,8 @@ fn sessions_at_the_terminal_look_as_documented() {
     let cases = trycmd::TestCases::new();
     cases.register_bin("ashctl", Path::new(env!("CARGO_BIN_EXE_ashctl")));
     cases.env("ASH_SERVER_URL", fake.server()).env("ASH_API_KEY", "").env("NO_COLOR", "1");
+    // In the folder of a case that has one.
+    cases.env("ASH_CONTEXT", "").env("ASHCTL_CONFIG", "contexts.toml");
     cases.insert_var("[URL]", fake.url.clone()).expect("a name");
     cases.insert_var("[SOCKET]", fake.server()).expect("a name");
     cases.case("tests/cli/*.trycmd").run();
@@ -55,6 +74,8 @@ fn exit_codes_tell_what_failed() {
         (&server, &["frobnicate"], 2),
         (&server, &["deploy", "/nonexistent"], 2),
         (&server, &["chat"], 2),
+        (&server, &["eval", "run", "show", "hello", "--min-pass-rate", "0.5"], 0),
+        (&server, &["eval", "run", "show", "hello", "--min-pass-rate", "0.9"], 1),
         ("nonsense", &["status"], 2),
         ("unix:/nonexistent/ash.sock", &["status"], 3),
         ("http://127.0.0.1:1", &["status"], 3),
@@ -236,7 +257,7 @@ fn ctrl_c_at_a_request_interrupts_the_turn_and_ctrl_d_leaves_the_request_open() 
     terminal.type_keys("may I\r");
     terminal.wait_for("Allow?");
     terminal.type_keys("\u{3}");
-    fake.wait_for(&format!("POST /api/sessions/{SESSION}/interrupt"));
+    fake.wait_for(&format!("POST /api/sessions/{SESSION}/turns/{TURN}/cancel"));
     terminal.wait_for("Interrupted.");
     terminal.wait_for("you ›");
     terminal.type_keys("\u{4}");
@@ -328,8 +349,8 @@ fn the_key_is_for_the_network_only() {
 }
 
 /// Starts a turn that waits to be interrupted, and returns it once its first text is there.
-fn waiting(fake: &Fake) -> Child {
-    let arguments = ["chat", "--session", SESSION, "wait"];
+fn waiting(fake: &Fake, message: &str) -> Child {
+    let arguments = ["chat", "--session", SESSION, message];
     let mut command = ashctl(&fake.server());
     let mut child = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
     let mut first = [0; 4];
@@ -343,15 +364,33 @@ fn interrupt(child: &Child) {
 }
 
 #[test]
-fn ctrl_c_interrupts_the_turn_on_the_server() {
+fn ctrl_c_interrupts_the_turn_of_the_message_on_the_server_and_no_other() {
     let fake = Fake::start();
-    let mut child = waiting(&fake);
+    let mut child = waiting(&fake, "wait");
     interrupt(&child);
-    fake.wait_for(&format!("POST /api/sessions/{SESSION}/interrupt"));
+    fake.wait_for(&format!("POST /api/sessions/{SESSION}/turns/{TURN}/cancel"));
     assert_eq!(child.wait().expect("ended").code(), Some(130));
     let mut talk = String::new();
     child.stderr.take().expect("a pipe").read_to_string(&mut talk).expect("text");
     assert!(!talk.contains("error:"), "{talk}");
+    assert!(!fake.seen().iter().any(|seen| seen.line.ends_with("/interrupt")), "another's turn may run before it");
+}
+
+#[test]
+fn ctrl_c_reaches_a_daemon_that_restarts_when_it_is_back() {
+    let fake = Fake::start();
+    let mut child = waiting(&fake, "wait, away");
+    interrupt(&child);
+    // The stream brings nothing before the turn is interrupted.
+    fake.wait_for_nth(1, &format!("POST /api/sessions/{SESSION}/turns/{TURN}/cancel"));
+    assert_eq!(child.wait().expect("ended").code(), Some(130));
+}
+
+#[test]
+fn a_daemon_that_restarts_does_not_end_the_wait_for_an_item() {
+    let fake = Fake::start();
+    let output = run(&fake.server(), &["queue", "result", "--wait", AWAITED]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
 }
 
 #[test]
@@ -448,7 +487,7 @@ fn a_folder_that_can_not_be_read_whole_is_not_deployed() {
     fs::write(folder.path().join("large"), vec![0; 8 << 20]).expect("written");
     // Longer in the plan than in truth: reading it fails in the middle of the upload.
     let big = fs::File::create(folder.path().join("zz-last")).expect("made");
-    big.set_len(1 << 30).expect("sparse");
+    big.set_len(1 << 36).expect("sparse");
     let mut command = ashctl(&fake.server());
     let arguments = ["deploy", folder.path().to_str().expect("text"), "--name", "torn"];
     let mut child = command.args(arguments).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it runs");

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ash::cli::args::Cli;
+use ash::cli::args::{Cli, Shell};
+use ash::cli::cmd::completion::script;
 use ash::cli::exit::Exit;
 use clap::{Command, CommandFactory as _};
-use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, italic, roman};
 
@@ -22,11 +22,7 @@ fn manual_pages_are_current() {
 #[test]
 fn completions_are_current() {
     let files = [(Shell::Bash, "ashctl.bash"), (Shell::Zsh, "_ashctl"), (Shell::Fish, "ashctl.fish")];
-    let made = files.map(|(shell, file)| {
-        let mut text = Vec::new();
-        clap_complete::generate(shell, &mut Cli::command(), "ashctl", &mut text);
-        (file.to_owned(), text)
-    });
+    let made = files.map(|(shell, file)| (file.to_owned(), script(shell).into_bytes()));
     compare(Path::new("packaging/completions"), "", made.into());
 }
 
@@ -108,7 +104,7 @@ fn page(command: &Command, name: &str) -> Vec<u8> {
     examples(&mut more, name);
     more.control("SH", ["SEE ALSO"]);
     more.text([roman(if root {
-        "ash(7), ash.toml(5), ashd(8)"
+        "ash(7), ash-agent(5), ash.toml(5), ashd(8)"
     } else {
         "ashctl(1), which also has the global options, ash(7)"
     })]);
@@ -121,8 +117,10 @@ fn environment(page: &mut Roff) {
     for (name, text) in [
         ("ASH_SERVER_URL", "The daemon, as --server names it. An option beats it."),
         ("ASH_API_KEY", "The API key, for a daemon on the network. An option beats it. It is never sent over a control socket."),
+        ("ASH_CONTEXT", "The context that names the daemon, as --context does. ASH_SERVER_URL beats it."),
+        ("ASHCTL_CONFIG", "The file of contexts, in place of the usual one."),
         ("NO_COLOR", "If set, nothing is coloured. What is not printed on a terminal never is."),
-        ("VISUAL, EDITOR", "What edits the input of a tool before it is allowed. Else \"editor\"."),
+        ("VISUAL, EDITOR", "What edits files of a workspace, and the input of a tool before it is allowed. Else \"editor\"."),
         ("SYSTEMD_PAGER, PAGER", "What shows \"ashctl logs\" on a terminal. Else pager(1), less(1) or more(1); if empty, none."),
         ("SSL_CERT_FILE", "A file with the certificates to trust instead of those of the system, for https."),
     ] {
@@ -148,6 +146,18 @@ fn files(page: &mut Roff) {
     page.control("TP", []);
     page.text([italic(ash::client::connect::CONTROL_SOCKET)]);
     page.text([roman("The control socket of a daemon on this host. Root and the members of group ash may use it.")]);
+    page.control("TP", []);
+    page.text([italic("~/.config/ash/contexts.toml")]);
+    page.text([roman(
+        "Contexts, as \"ashctl context\" keeps them: \"current\" names the one in use, and each table contexts.NAME has \
+         \"server\", and at most one of \"key\", \"key_file\" and \"key_command\", a line for the shell that prints the key. \
+         With a key in it, nobody else may be able to read it. XDG_CONFIG_HOME moves it.",
+    )]);
+    page.control("TP", []);
+    page.text([italic("~/.local/state/ash/chat_history")]);
+    page.text([roman(
+        "The last 1000 lines that were typed in chats, but for those that begin with a space. XDG_STATE_HOME moves it.",
+    )]);
 }
 
 fn examples(page: &mut Roff, name: &str) {
@@ -167,6 +177,20 @@ fn examples(page: &mut Roff, name: &str) {
         "ashctl-session-events" => {
             &[("Wait for the end of the turn that is running:", "ashctl session events ID --follow --types done | head -1")]
         }
+        "ashctl-api" => &[
+            ("Follow a session:", "ashctl api GET /api/sessions/ID/stream"),
+            (
+                "Start one, and tell its status and headers:",
+                "ashctl api POST /api/sessions -f agent=hello -f 'limits:={\"memoryMb\":512}' -i",
+            ),
+        ],
+        "ashctl-context" => &[
+            (
+                "Another host, whose key is in a keyring:",
+                "ashctl context add prod https://ash.example.com --key-command 'secret-tool lookup ash prod' --use",
+            ),
+            ("This host for once:", "ashctl --server unix:/run/ash/ash.sock status"),
+        ],
         "ashctl-permission" => &[
             ("What waits for an answer:", "ashctl permission list SESSION"),
             ("Answer a question:", "ashctl permission allow SESSION ID --answer 'Which colour?=blue'"),

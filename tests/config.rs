@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use ash::config::model::Auth;
+use ash::config::rate::Rate;
 use ash::config::settings::{CorsOrigins, Require};
 use ash::config::{Settings, SnapshotPolicy, Sources};
 use ash::report::chain;
@@ -63,10 +64,12 @@ fn the_packaged_file_shows_the_defaults() {
     let host = Host::new(&[("etc/ash/ash.toml", &lines.join("\n"))]);
     let settings = host.load().expect("good");
     assert!(settings.origins.len() > 10, "the keys were read: {:?}", settings.origins);
-    // Where a value comes from does not count, and the example of a runtime's path is no default.
+    // Where a value comes from does not count, and the examples of a runtime's path and of a collector are no defaults.
     assert_eq!(settings.runtime.claude.as_deref(), Some(Path::new("/usr/local/bin/claude")));
+    assert_eq!(settings.telemetry.endpoint.as_deref(), Some("http://127.0.0.1:4318"));
     let default = Settings::default();
-    let shown = Settings { origins: default.origins.clone(), runtime: default.runtime.clone(), ..settings };
+    let (runtime, telemetry) = (default.runtime.clone(), default.telemetry.clone());
+    let shown = Settings { origins: default.origins.clone(), runtime, telemetry, ..settings };
     assert_eq!(shown, default);
 }
 
@@ -76,8 +79,17 @@ fn every_key_is_taken() {
         [http]
         listen = ["127.0.0.1:5000", "[::1]:5000"]
         cors_origins = "https://app.example"
+        docs = false
         write_timeout = "1m"
         upload_bytes = "3M"
+        attachment_bytes = "4M"
+        public_url = "https://ash.example/"
+        tls_listen = "0.0.0.0:4143"
+        tls_cert = "/etc/ash/tls/cert.pem"
+        rate_limit = "10/s"
+        rate_burst = 20
+        create_limit = "off"
+        head_timeout = "5s"
         [model]
         base_url = "http://127.0.0.1:8080/"
         auth = "bearer"
@@ -110,19 +122,37 @@ fn every_key_is_taken() {
         remote_paths = true
         max_bytes = "1M"
         max_files = 10
+        [files]
+        max = 5
+        max_bytes = "2M"
+        [metrics]
+        agents = 7
+        tenants = 0
         [sandbox]
         tmp = "64M"
         launcher = "/run/other.sock"
         accept = ["no-seccomp"]
         ptrace = true
         require = "strict"
+        [schedules]
+        max = 8
+        min_interval = "5s"
+        [webhooks]
+        allow_private = ["10.1.0.0/16"]
+        allow_http = true
+        max = 0
+        keep_deliveries = 5
     "#;
     let host = Host::new(&[("etc/ash/ash.toml", text)]);
     let settings = host.load().expect("good");
     let default = Settings::default();
     assert_eq!(settings.http.listen.len(), 2);
     assert_eq!(settings.http.cors_origins, CorsOrigins::These(vec!["https://app.example".to_owned()]));
+    assert!(!settings.http.docs);
     assert_eq!(settings.http.upload_bytes, ByteCount(3 << 20));
+    assert_eq!(settings.http.attachment_bytes, ByteCount(4 << 20));
+    assert_eq!(settings.http.public_url.as_deref(), Some("https://ash.example"));
+    assert_eq!((settings.files.max, settings.files.max_bytes), (5, ByteCount(2 << 20)));
     assert_eq!(settings.model.base_url, "http://127.0.0.1:8080");
     assert_eq!((settings.model.auth, settings.model.retry_for), (Auth::Bearer, TimeSpan(0)));
     assert_eq!(settings.model.headers, [("x-team".to_owned(), "a b".to_owned())].into());
@@ -146,6 +176,14 @@ fn every_key_is_taken() {
     assert_eq!((settings.sandbox.tmp, settings.sandbox.launcher.as_path()), (ByteCount(64 << 20), Path::new("/run/other.sock")));
     assert_eq!((settings.sandbox.accept.as_slice(), settings.sandbox.ptrace), (&[Weakness::NoSeccomp][..], true));
     assert_eq!((settings.sandbox.require, settings.http.write_timeout), (Require::Strict, TimeSpan(60)));
+    assert_eq!((settings.metrics.agents, settings.metrics.tenants, default.metrics.agents), (7, 0, 50));
+    let http = &settings.http;
+    assert_eq!((http.tls_listen.len(), http.tls_cert.as_deref()), (1, Some(Path::new("/etc/ash/tls/cert.pem"))));
+    assert_eq!((http.rate_limit, http.rate_burst), (Some(Rate { times: 10, seconds: 1 }), 20));
+    assert_eq!((http.create_limit, http.head_timeout, http.idle_timeout), (None, TimeSpan(5), TimeSpan(75)));
+    assert_eq!((settings.schedules.max, settings.schedules.min_interval), (8, TimeSpan(5)));
+    let hooks = &settings.webhooks;
+    assert_eq!((hooks.allow_private.len(), hooks.allow_http, hooks.max, hooks.keep_deliveries), (1, true, 0, 5));
     let origin = settings.origin("limits.tasks").expect("from a file");
     let line = text.lines().position(|line| line.contains("tasks = 100")).expect("it is there") + 1;
     assert_eq!((origin.line, origin.path.as_path()), (line, host.path("etc/ash/ash.toml").as_path()));
@@ -254,6 +292,7 @@ fn a_fault_is_told_by_file_line_key_and_reason() {
             "limits.memory = \"1 GB\"",
             ":1: \"limits.memory\": \"1 GB\" is not a size: write digits with an optional K, M, G or T, such as \"512M\"",
         ),
+        ("[metrics]\nagents = 1001", ":2: \"metrics.agents\": 1001 is not between 0 and 1000"),
         ("[snapshots]\nkeep = 0", ":2: \"snapshots.keep\": 0 is not between 1 and 1000"),
         (
             "[snapshots]\npolicy = \"never\"",

@@ -41,17 +41,23 @@ enum Operation {
     Shutdown,
     Gc,
     GcOfSnapshots,
+    Queue,
+    QueueOfSession,
+    Schedule,
+    Eval,
 }
 
 /// Which operations die at a point.
 const fn operations(point: Point) -> &'static [Operation] {
     use Operation::{
-        Create, Delete, End, Fork, ForkOfStopped, Gc, GcOfSnapshots, Message, Park, Pause, Resume, Rewind, RewindOfStopped,
-        Shutdown, Snapshot, Stop,
+        Create, Delete, End, Eval, Fork, ForkOfStopped, Gc, GcOfSnapshots, Message, Park, Pause, Queue, QueueOfSession, Resume,
+        Rewind, RewindOfStopped, Schedule, Shutdown, Snapshot, Stop,
     };
     match point {
         Point::CreateBegun | Point::CreateStored | Point::CreateActive => &[Create],
-        Point::OpenStarted | Point::OpenRoom | Point::OpenSetUp | Point::OpenDone => &[Create, Resume],
+        Point::OpenStarted | Point::OpenRoom | Point::OpenDone => &[Create, Resume],
+        Point::OpenSetUp => &[Create, Resume, Eval],
+        Point::OpenLaid => &[Eval],
         Point::OpenRestoring | Point::OpenRestored | Point::OpenLogged | Point::ResumeStored => &[Resume],
         Point::TurnStored | Point::EventsStored => &[Message],
         Point::SnapshotBegun | Point::SnapshotPacked => &[Snapshot],
@@ -73,6 +79,14 @@ const fn operations(point: Point) -> &'static [Operation] {
         Point::HostStops | Point::HostPutAway => &[Shutdown],
         Point::GcDisowned | Point::GcEmptied | Point::GcPart | Point::GcGone => &[Gc],
         Point::GcSnapshot => &[GcOfSnapshots],
+        Point::QueueStored | Point::QueueClaimed | Point::QueuePosted => &[Queue, QueueOfSession],
+        Point::QueueJoined | Point::QueueTried => &[Queue, QueueOfSession],
+        Point::QueueMade | Point::QueueLeft => &[Queue],
+        Point::ScheduleDue | Point::ScheduleFired => &[Schedule],
+        Point::EvalStored | Point::EvalClaimed | Point::EvalMade | Point::EvalPosted => &[Eval],
+        Point::EvalJoined | Point::EvalAsked | Point::EvalJudged | Point::EvalLeft => &[Eval],
+        // tests/webhooks.rs
+        Point::WebhookSent | Point::WebhookNoted => &[],
     }
 }
 
@@ -109,7 +123,9 @@ impl World {
         let Some(claude) = claude() else { return };
         let model = Model::start();
         let times = format!("[sessions]\nfreeze_after = \"{park_after}\"\npark_after = \"{park_after}\"");
-        let rules = format!("{times}\n[snapshots]\nkeep = 10\npolicy = \"pause-only\"\n[retention]\n{retention}");
+        let rules = format!(
+            "{times}\n[snapshots]\nkeep = 10\npolicy = \"pause-only\"\n[schedules]\nmin_interval = \"1s\"\n[retention]\n{retention}"
+        );
         let daemon = Daemon::start_with(&claude, &model.url, &rules);
         daemon.deploy("test", &[("CLAUDE.md", "You are a test agent.\n")]);
         let mut world = Self { _model: model, daemon };
@@ -583,4 +599,121 @@ fn an_agent_that_was_being_deleted_can_be_deleted() {
         assert_eq!(remembered(&world.daemon, &kept), 1, "others go on");
         world.end(&kept);
     });
+}
+
+/// The one item of the queue, when it is over.
+fn queued(world: &World) -> Value {
+    wait_for("the item is over", || {
+        let items = world.daemon.get("/api/queue?limit=1").json()["items"].clone();
+        assert_eq!(items.as_array().map(Vec::len), Some(1), "{items}");
+        Some(items[0].clone()).filter(|item| item["status"] == "completed")
+    })
+}
+
+#[test]
+fn a_queued_message_is_answered_once_and_its_session_is_ended() {
+    World::each(Operation::Queue, NEVER, |world, point| {
+        let before = world.rows().len();
+        let body = json!({"agentName": "test", "prompt": "say: once"});
+        let answer = world.dies_at(point, |daemon| Some(daemon.send("POST", "/api/queue", &body)));
+        assert!(answer.is_none() || point != Point::QueueStored, "who asks is told last");
+        let item = queued(world);
+        let id = item["id"].as_str().expect("an id");
+        assert_eq!(world.daemon.get(&format!("/api/queue/{id}")).json()["item"]["result"], "once");
+        let session = item["sessionId"].as_str().expect("a session");
+        wait_for("its session is ended", || (show(&world.daemon, session)["status"] == "ended").then_some(()));
+        let turns = world.daemon.get(&format!("/api/sessions/{session}/turns")).json()["turns"].clone();
+        assert_eq!((turns.as_array().map(Vec::len), &item["retryCount"]), (Some(1), &json!(0)), "{turns}");
+        assert_eq!(world.rows().len(), before + 1, "it had one session");
+        world.is_empty();
+    });
+}
+
+#[test]
+fn a_message_that_was_queued_for_a_session_is_in_it_once() {
+    World::each(Operation::QueueOfSession, NEVER, |world, point| {
+        let mut subject = world.subject();
+        let body = json!({"agentName": "test", "prompt": "say: once", "sessionId": subject.id});
+        world.dies_at(point, |daemon| Some(daemon.send("POST", "/api/queue", &body)));
+        assert_eq!(queued(world)["sessionId"], subject.id.as_str());
+        subject.said += 1;
+        world.goes_on(&mut subject);
+        world.end(&subject.id);
+    });
+}
+
+#[test]
+fn a_time_of_a_schedule_is_queued_once() {
+    World::each(Operation::Schedule, NEVER, |world, point| {
+        let body = json!({
+            "name": "tick", "agentName": "nobody", "prompt": "x", "calendar": "*:*:0/2", "catchUp": "all", "overlap": "queue",
+        });
+        // It may die before it answers, if the first time has come by then.
+        world.dies_at(point, |daemon| Some(daemon.send("POST", "/api/schedules", &body)));
+        let listed = world.daemon.get("/api/schedules").json();
+        let [made] = &listed["schedules"].as_array().expect("a list")[..] else { panic!("{listed}") };
+        let path = format!("/api/schedules/{}", made["id"].as_str().expect("an id"));
+        let runs = wait_for("it has fired some times", || {
+            let runs = world.daemon.get(&format!("{path}/runs")).json()["items"].as_array().expect("a list").clone();
+            (runs.len() >= 3).then_some(runs)
+        });
+        let schedule = world.daemon.get(&path).json()["schedule"].clone();
+        world.daemon.send("DELETE", &path, &json!({}));
+        let time =
+            |value: &Value| value.as_str().and_then(|text| text.parse::<ash::wire::Timestamp>().ok()).expect("a time").millis();
+        let times: Vec<_> = runs.iter().rev().map(|item| time(&item["scheduledFor"])).collect();
+        assert!(times.windows(2).all(|pair| pair[1] == pair[0] + 2000), "each time once, none left out: {times:?}");
+        assert!(times[0] - time(&schedule["createdAt"]) <= 2000, "the first is that at which it died");
+        assert_eq!(schedule["counts"]["skipped"], 0, "{schedule}");
+    });
+}
+
+#[test]
+fn a_case_of_an_eval_counts_once_and_its_sessions_are_ended() {
+    World::each(Operation::Eval, NEVER, |world, point| {
+        // An agent whose files are unpacked, and one of which a copy is there with the version of its prompt over it.
+        let of_files: (&str, &[(&str, &str)]) = ("test", &[]);
+        let installed: (&str, &[(&str, &str)]) = ("installed", &[("CLAUDE.md", "x"), ("install.sh", "echo there > installed\n")]);
+        let is_opened = matches!(point, Point::OpenLaid | Point::OpenSetUp);
+        for (agent, files) in if is_opened { vec![of_files, installed] } else { vec![of_files] } {
+            if !files.is_empty() {
+                world.daemon.deploy(agent, files);
+                let version = json!({"systemPrompt": "You are a test agent."});
+                world.daemon.send("POST", &format!("/api/agents/{agent}/versions"), &version);
+                world.daemon.send("POST", &format!("/api/agents/{agent}/versions/1/activate"), &json!({}));
+            }
+            a_case_counts_once(world, point, agent);
+        }
+    });
+}
+
+fn a_case_counts_once(world: &mut World, point: Point, agent: &str) {
+    let path = format!("/api/agents/{agent}");
+    for (question, topic) in [("remember?", "user messages: 2"), ("sysgrep: You are a test agent.", "messages: True")] {
+        let case = json!({
+            "question": question, "expectedTopics": [topic], "referenceAnswer": "judge: {\"score\": 1}",
+            "chatHistory": [{"role": "user", "content": "before"}, {"role": "assistant", "content": "it"}],
+            "category": format!("{point:?}"),
+        });
+        world.daemon.send("POST", &format!("{path}/eval-cases"), &case);
+    }
+    let before = world.rows().len();
+    let body = json!({"judgeAgent": "test", "categories": [format!("{point:?}")]});
+    let answer = world.dies_at(point, |daemon| Some(daemon.send("POST", &format!("{path}/eval-runs"), &body)));
+    assert!(answer.is_none() || point != Point::EvalStored, "who asks is told last");
+    let run = wait_for("the run is over", || {
+        let run = world.daemon.get(&format!("{path}/eval-runs?limit=1")).json()["runs"][0].clone();
+        (run["status"] == "completed").then_some(run)
+    });
+    let id = run["id"].as_str().expect("an id");
+    let results = world.daemon.get(&format!("{path}/eval-runs/{id}/results")).json()["results"].clone();
+    assert_eq!((&run["totalCases"], &run["summary"]["passRate"]), (&json!(2), &json!(1.0)), "{agent}: {results}");
+    for (result, name) in [(0, "sessionId"), (0, "judgeSessionId"), (1, "sessionId"), (1, "judgeSessionId")] {
+        let session = results[result][name].as_str().expect("a session");
+        wait_for("its session is ended", || (show(&world.daemon, session)["status"] == "ended").then_some(()));
+        let turns = world.daemon.get(&format!("/api/sessions/{session}/turns")).json()["turns"].clone();
+        assert_eq!(turns.as_array().map(Vec::len), Some(1), "{name}: {turns}");
+    }
+    assert_eq!(world.rows().len(), before + 4, "of each, one session was asked, and one judged");
+    world.is_empty();
 }

@@ -309,6 +309,45 @@ fn good_answer(daemon: &Daemon, session: &str, what: &str, ask: &dyn Fn(&Daemon,
 }
 
 #[test]
+fn environments_are_kept_sealed_and_reach_each_sandbox_of_their_session() {
+    let Some((_model, mut daemon)) = start() else { return };
+    let (agents, own) = (secret(), secret());
+    let deployed = daemon.send("PATCH", "/api/agents/agent", &json!({"env": {"OF_AGENT": agents, "BOTH": "agent"}}));
+    assert_eq!(deployed.json()["agent"]["env"], json!({"OF_AGENT": "***", "BOTH": "***"}));
+    let session = daemon.create(&json!({"agent": "agent", "extraEnv": {"OF_SESSION": own, "BOTH": "session"}}));
+    let shown =
+        |daemon: &Daemon, session: &str| result(&daemon.say(session, r#"bash: echo "$OF_AGENT/$OF_SESSION/$BOTH" | base64 -w0"#));
+    let wanted = format!("result: {}", support::base64(format!("{agents}/{own}/session\n").as_bytes()));
+    assert_eq!(shown(&daemon, &session), wanted);
+    good(&act(&daemon, &session, "stop"));
+    let fork = fork(&daemon, &session);
+    let clear = || {
+        let mut found = Vec::new();
+        [&agents, &own].into_iter().for_each(|value| holding(&daemon.data(), value, &mut found));
+        found
+    };
+    assert!(clear().is_empty(), "in the state folder: {:?}", clear());
+
+    daemon.stop();
+    let keys = daemon.master_keys();
+    let old = std::fs::read_to_string(&keys).expect("reads");
+    let new = "A".repeat(42) + "E";
+    std::fs::write(&keys, format!("{new}\n{old}")).expect("writes");
+    daemon.run();
+    wait_for("the daemon seals them anew", || {
+        daemon.log().contains("environments of agents and sessions are sealed").then_some(())
+    });
+    daemon.stop();
+    std::fs::write(&keys, new).expect("writes");
+    daemon.run();
+    for session in [&session, &fork] {
+        good(&act(&daemon, session, "resume"));
+        assert_eq!(shown(&daemon, session), wanted, "under the new key alone");
+    }
+    assert!(![&agents, &own].into_iter().any(|value| daemon.log().contains(value)), "in the journal");
+}
+
+#[test]
 fn bindings_that_can_not_be_had_are_refused_by_their_field() {
     let Some((_model, daemon)) = start_with("[egress]\nallow = [\"*.example.com\"]") else { return };
     let id = keep(&daemon, "custom", "k");
@@ -398,7 +437,7 @@ fn another_master_key_takes_over_and_one_that_is_gone_is_named() {
     again(&mut daemon, &old);
     let answer = daemon.send("POST", "/api/sessions", &json!({"agent": "agent", "credentialId": id}));
     assert_eq!(answer.status, 500, "{}", answer.text());
-    assert!(daemon.log().contains("which is not in the file of master keys"), "the journal names the reason");
+    wait_for("the journal names the reason", || daemon.log().contains("which is not in the file of master keys").then_some(()));
 
     again(&mut daemon, "");
     let answer = daemon.send("POST", "/api/credentials", &json!({"type": "custom", "key": "k"}));

@@ -11,8 +11,8 @@ use support::life::{act, bash, fork, good, start};
 use support::{Daemon, Model, base64, wait_for};
 
 const PROMPT: &str = "You are a test agent.\n";
-/// Writes a gigabyte, and waits to be ended.
-const BOMB: &str = "head -c 1G /dev/zero >bomb; tail -f /dev/null";
+/// Writes a gigabyte, and waits to be ended. Of no zeros, which would not come back from a snapshot.
+const BOMB: &str = "yes | head -c 1G >bomb; tail -f /dev/null";
 const CAUSE: &str = "disk: workspace and HOME take more than the 64 MiB that the session may have";
 
 fn small() -> Option<(Model, Daemon, String)> {
@@ -113,7 +113,7 @@ fn a_command_of_a_caller_that_fills_the_disk_is_ended_by_its_own_name() {
             exec(&daemon, &session, &format!("echo {filled} >said; cat /dev/zero | head -c 1G >>bomb; tail -f /dev/null"));
         assert_eq!((&ended["signal"], &ended["limit"]), (&json!("SIGKILL"), &json!("disk")), "{ended}");
     }
-    assert_eq!(reached(&daemon, &session).len(), 2);
+    wait_for("both are noted", || (reached(&daemon, &session).len() == 2).then_some(()));
     let noted = daemon.get(&format!("/api/sessions/{session}/events?type=lifecycle&limit=1000")).json();
     assert!(noted.to_string().contains(r#"\"limit\":\"disk\",\"signal\""#), "{noted}");
     // What a file takes that is written through the API counts as well.

@@ -127,3 +127,46 @@ fn a_list_that_can_not_be_is_refused_by_entry_and_reason() {
     assert_eq!((answer.status, answer.json()["details"][0]["field"].as_str()), (400, Some("egress")), "{}", answer.text());
     assert_eq!(daemon.get(&path).json()["source"], "default", "nothing was changed");
 }
+
+#[test]
+fn what_may_not_be_reached_is_not_fetched_by_the_model_api_either() {
+    let Some((_model, daemon)) = start("") else { return };
+    daemon.deploy("closed", &[("CLAUDE.md", PROMPT)]);
+    let session = daemon.create(&json!({"agent": "closed"}));
+    daemon.say(&session, "hello");
+    let call = |body: &str| {
+        let command = format!(
+            r#"bash -c 'exec 3<>/dev/tcp/127.0.0.1/4000
+b='"'"'{body}'"'"'
+printf "POST /v1/messages HTTP/1.1\r\nhost: x\r\nanthropic-beta: mcp-client-2025-11-20\r\nconnection: close\r\ncontent-length: %s\r\n\r\n%s" ${{#b}} "$b" >&3
+cat <&3'"#
+        );
+        let called = daemon.send("POST", &format!("/api/sessions/{session}/exec"), &json!({"command": command})).json();
+        called["stdout"].as_str().unwrap_or_else(|| panic!("{called}")).to_owned()
+    };
+    // Nor for a caller, who is told at once, before the conversation has it.
+    let picture = json!([{"type": "image", "source": {"type": "url", "url": "https://drop.example/a.png"}}, {"type": "text", "text": "say: seen"}]);
+    let path = format!("/api/sessions/{session}/messages");
+    let refused = daemon.send("POST", &path, &json!({"content": picture}));
+    assert_eq!((refused.status, &refused.json()["details"][0]["field"]), (400, &json!("content[0]")), "{}", refused.text());
+    assert!(
+        refused.text().contains("Ash: egress to drop.example:443 is not allowed by this agent's policy (allowed: nothing)"),
+        "{}",
+        refused.text()
+    );
+    let ask = r#""model":"claude-opus-5-5","max_tokens":99,"messages":[{"role":"user","content":"usage: 10 20"}]"#;
+    let server = r#""mcp_servers":[{"type":"url","name":"s","url":"https://drop.example/x","authorization_token":"stolen"}]"#;
+    let said = call(&format!("{{{ask},{server}}}"));
+    let why = "Ash: egress to drop.example:443 is not allowed by this agent's policy (allowed: nothing)";
+    assert!(said.starts_with("HTTP/1.1 400") && said.contains("invalid_request_error") && said.contains(why), "{said}");
+    let denied = json!({"verdict": "denied", "host": "drop.example", "port": 443, "count": 1, "reason": why});
+    wait_for("the log has it", || told(&daemon, &session).contains(&denied).then_some(()));
+
+    let path = format!("/api/sessions/{session}/egress");
+    assert_eq!(daemon.send("PATCH", &path, &json!({"allow": ["drop.example"]})).status, 200);
+    let said = call(&format!("{{{ask},{server}}}"));
+    assert!(said.starts_with("HTTP/1.1 200") && said.contains("usage set to 10 in"), "{said}");
+    let allowed = json!({"verdict": "allowed", "host": "drop.example", "port": 443, "count": 1});
+    wait_for("the log has that, too", || told(&daemon, &session).contains(&allowed).then_some(()));
+    assert_eq!(result(&daemon.turn(&session, &json!({"content": picture}))), "seen");
+}

@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 use support::http::{self, Response, result};
-use support::life::{act, good, start};
+use support::life::{act, good, runs, start};
 use support::{Daemon, MODEL_KEY, wait_for};
 
 fn path(session: &str) -> String {
@@ -38,13 +38,6 @@ fn noted(daemon: &Daemon, session: &str) -> Vec<Value> {
     let events = events["events"].as_array().expect("events").clone();
     let data = events.iter().map(|event| serde_json::from_str::<Value>(event["data"].as_str().expect("data")).expect("JSON"));
     data.filter(|data| data["action"] == "exec").collect()
-}
-
-/// Whether a process of the host, and so of any sandbox, has this in its arguments.
-fn runs(mark: &str) -> bool {
-    let processes = std::fs::read_dir("/proc").expect("reads").filter_map(|entry| Some(entry.ok()?.path().join("cmdline")));
-    let mut lines = processes.filter_map(|path| std::fs::read(path).ok());
-    lines.any(|line| line.split(|byte| *byte == 0).any(|word| word == mark.as_bytes()))
 }
 
 fn ashctl(daemon: &Daemon, arguments: &[&str], stdin: &[u8]) -> Output {

@@ -56,9 +56,10 @@ fn a_cursor_that_names_no_event_is_refused_by_name() {
         ("after=", None, "after"),
         ("after=99999999999999999999", None, "after"),
         ("", Some("1000000"), "after: is beyond the newest event"),
-        ("", Some("-1"), "after: has to be at least 0"),
+        ("", Some("-1"), "Last-Event-ID: has to be at least 0"),
         ("after=1", Some("x"), "Last-Event-ID"),
         ("after=1", Some(""), "Last-Event-ID"),
+        ("after=-1", Some("1"), "after"),
         ("turn=x", None, "turn"),
         ("partials=maybe", None, "partials"),
     ] {

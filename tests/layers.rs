@@ -9,10 +9,13 @@ const LAYERS: &[(&str, u8)] = &[
     ("lifecycle", 0),
     ("hostile", 0),
     ("report", 1),
+    ("folder", 1),
+    ("resolve", 1),
     ("archive", 1),
     ("cgroup", 1),
     ("config", 1),
     ("crypt", 1),
+    ("egress", 1),
     ("fault", 1),
     ("telemetry", 1),
     ("systemd", 1),
@@ -30,6 +33,11 @@ const LAYERS: &[(&str, u8)] = &[
     ("credential", 3),
     ("agent", 3),
     ("session", 3),
+    ("queue", 3),
+    ("project_file", 3),
+    ("schedule", 3),
+    ("eval", 3),
+    ("webhook", 3),
     ("gc", 3),
     ("doctor", 3),
     ("http", 4),
@@ -46,16 +54,29 @@ const WITHIN: &[(&str, &str)] = &[
     ("link", "report"),
     ("telemetry", "report"),
     ("systemd", "report"),
+    // What may be reached comes in the words of the link.
+    ("egress", "link"),
     // The shim drives the adapter of its runtime.
     ("shim", "runtime"),
     // A session is of an agent version; both act for a principal.
     ("session", "agent"),
     ("agent", "auth"),
+    // The environment of an agent is sealed like one.
+    ("agent", "credential"),
     // Its sandboxes are given one.
     ("session", "credential"),
+    // Their items and cases are turns of sessions, and fail as these do.
+    ("queue", "session"),
+    ("queue", "credential"),
+    // What is due is put into it.
+    ("schedule", "queue"),
+    ("eval", "session"),
+    // It tells of their events as they are shown.
+    ("webhook", "session"),
     // It removes what sessions and agents do not need, and asks them.
     ("gc", "session"),
     ("gc", "agent"),
+    ("gc", "project_file"),
     // The daemon assembles the router.
     ("daemon", "http"),
 ];

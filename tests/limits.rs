@@ -156,6 +156,38 @@ fn tokens_that_are_spent_end_turns_by_name_until_there_are_more() {
 }
 
 #[test]
+fn a_turn_whose_shim_is_killed_has_spent_what_it_took() {
+    let Some((_model, daemon)) = start("") else { return };
+    daemon.deploy("test", &[("CLAUDE.md", PROMPT)]);
+    let session = daemon.create(&json!({"agent": "test", "limits": {"maxTokens": 1_000_000}}));
+    daemon.say(&session, "usage: 10 20");
+    let spent = || daemon.get(&path(&session)).json()["spent"]["tokens"].as_u64().expect("a number");
+    let before = spent();
+    let sandboxes = daemon.data().join("sandboxes");
+    let tab = || {
+        let folders = std::fs::read_dir(&sandboxes).expect("reads").map(|entry| entry.expect("reads").path());
+        let text = folders.filter_map(|folder| std::fs::read(folder.join("spool/tab")).ok()).next()?;
+        let page: Value = serde_json::from_slice(&text).ok()?;
+        let models = page["models"].as_object().filter(|models| !models.is_empty() && page["billed_by"].is_null())?;
+        let tokens =
+            |usage: &Value| ["inputTokens", "outputTokens"].map(|name| usage[name].as_u64().unwrap_or(0)).iter().sum::<u64>();
+        Some(models.values().map(tokens).sum::<u64>()).filter(|tokens| *tokens > 0)
+    };
+    let took = std::thread::scope(|scope| {
+        let turn = scope.spawn(|| end(&daemon.say(&session, "bash: while [ ! -e go ]; do :; done")));
+        let took = wait_for("what the turn takes to be written down", tab);
+        support::kill_shims(&daemon);
+        assert_eq!(turn.join().expect("it ends").0, "interrupted");
+        took
+    });
+    assert_eq!(spent(), before + took, "once, and all that was told");
+    change(&daemon, &session, &json!({"maxTokens": before + took}));
+    let (state, _, limit) = end(&daemon.say(&session, "say: once more"));
+    assert_eq!((state.as_str(), limit), ("failed", json!("budget")));
+    assert_eq!(spent(), before + took);
+}
+
+#[test]
 fn what_is_called_after_the_last_turn_of_a_sandbox_is_spent_too() {
     let Some((_model, daemon)) = start("") else { return };
     daemon.deploy("test", &[("CLAUDE.md", PROMPT)]);

@@ -31,6 +31,14 @@ fn errors_of_the_model_api_end_the_turn_and_name_the_status() {
         assert!(error.contains(status), "{error}");
     }
     assert_eq!(result(&daemon.say(&session, "say: still usable")), "still usable");
+    let metrics = daemon.get("/metrics").text();
+    let count = |reason: &str| {
+        let series = format!("ash_model_failures_total{{reason=\"{reason}\"}} ");
+        metrics.lines().find_map(|line| line.strip_prefix(&series)?.parse::<u64>().ok())
+    };
+    // What is tried again is counted once, as what came of it.
+    assert!(count("rejected") >= Some(3) && count("failed") >= Some(2), "{metrics}");
+    assert_eq!(count("refused"), Some(0));
     assert_eq!(result(&daemon.say(&session, "fail: 529 1")), "recovered after 1 failures", "a passing fault is ridden out");
 }
 

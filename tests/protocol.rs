@@ -15,6 +15,7 @@ use ash::link::shim::{
 use ash::wire::egress::{EgressEvent, Verdict};
 use ash::wire::event::Kind;
 use ash::wire::permission::{Behavior, PermissionKind, PermissionRequest, PermissionResolved, Resolver, Scope};
+use ash::wire::terminal::{Terminal, TerminalSize};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -112,8 +113,8 @@ fn a_daemon_of_protocol_1_is_understood() {
     assert_eq!(excludes, ["node_modules", "/data/cache"]);
     assert!(matches!(next(), ToShim::PackMore { op: 7, chunks: 3 }));
     assert!(matches!(next(), ToShim::PackStop { op: 7 }));
-    assert!(matches!(next(), ToShim::Restore { op: 8, conversation: Some(id) } if id == "c-1"));
-    assert!(matches!(next(), ToShim::Restore { op: 9, conversation: None }));
+    assert!(matches!(next(), ToShim::Restore { op: 8, conversation: Some(id), more: false } if id == "c-1"));
+    assert!(matches!(next(), ToShim::Restore { op: 9, conversation: None, more: false }));
     assert!(matches!(next(), ToShim::Stop));
     assert!(messages.next().is_none());
 }
@@ -123,8 +124,8 @@ fn what_a_daemon_of_protocol_2_added_is_understood() {
     let mut messages = of::<ToShim>(2, "shim");
     let mut next = || messages.next().expect("one more");
     assert!(matches!(next(), ToShim::Export { op: 1, excludes } if excludes == ["node_modules", ".env"]));
-    assert!(matches!(next(), ToShim::Lay { op: 2, replace: false }));
-    assert!(matches!(next(), ToShim::Lay { op: 3, replace: true }));
+    assert!(matches!(next(), ToShim::Lay { op: 2, replace: false, state: false }));
+    assert!(matches!(next(), ToShim::Lay { op: 3, replace: true, state: false }));
     assert!(messages.next().is_none());
 }
 
@@ -185,6 +186,17 @@ fn what_protocol_4_added_is_understood() {
     };
     assert_eq!(gateway.bindings, [binding("TOKEN", Some("Bearer sk-bound")), binding("OLD", None)]);
     assert!(!format!("{gateway:?}").contains("sk-bound"));
+    assert!(messages.next().is_none());
+}
+
+#[test]
+fn what_protocol_5_added_is_understood() {
+    let mut messages = of::<ToShim>(5, "shim");
+    let mut next = || messages.next().expect("one more");
+    let ToShim::Run { op: 1, run } = next() else { panic!("run") };
+    let Terminal { size, term } = run.terminal.expect("a terminal");
+    assert_eq!((size, term.as_str()), (TerminalSize { rows: 24, cols: 80 }, "xterm-256color"));
+    assert!(matches!(next(), ToShim::Resize { op: 1, size: TerminalSize { rows: 50, cols: 120 } }));
     assert!(messages.next().is_none());
 }
 
@@ -278,6 +290,7 @@ fn every_message_is_in_the_files() {
         ToShim::PackMore { .. } => "pack_more",
         ToShim::PackStop { .. } => "pack_stop",
         ToShim::Run { .. } => "run",
+        ToShim::Resize { .. } => "resize",
         ToShim::Logs { .. } => "logs",
         ToShim::Restore { .. } => "restore",
         ToShim::Export { .. } => "export",
@@ -307,7 +320,7 @@ fn every_message_is_in_the_files() {
         assert_eq!(name(&message), kind_to_shim(&message));
         seen.insert(kind_to_shim(&message));
     }
-    assert_eq!(seen.len(), 21, "{seen:?}");
+    assert_eq!(seen.len(), 22, "{seen:?}");
     let mut seen = BTreeSet::new();
     for (_, message) in all::<FromShim>("daemon") {
         assert_eq!(name(&message), kind_from_shim(&message));

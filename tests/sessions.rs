@@ -4,7 +4,7 @@ mod support;
 
 use serde_json::{Value, json};
 use support::http::{self, names, result};
-use support::{Daemon, Model, base64, claude};
+use support::{Daemon, Model, StandIn, base64, claude, wait_for};
 
 fn start() -> Option<(Model, Daemon)> {
     let claude = claude()?;
@@ -266,4 +266,66 @@ fn sessions_are_listed_by_agent_and_status_with_a_total() {
     assert_eq!(ids("/api/sessions?limit=1&offset=1"), [first]);
     assert_eq!(daemon.get("/api/sessions?limit=1&includeTotal=true").json()["total"], 2);
     assert_eq!(daemon.get("/api/sessions?limit=0").status, 400);
+}
+
+#[test]
+fn no_session_goes_on_without_its_agent_whenever_it_was_made() {
+    let model = Model::start();
+    let runtime = StandIn::new();
+    let daemon = Daemon::start_with(&runtime.path(), &model.url, "");
+    for round in 0..3 {
+        daemon.deploy("test", &[("CLAUDE.md", "You are a test agent.\n")]);
+        let deleted = std::thread::scope(|scope| {
+            let makers: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(|| {
+                        while let answer = daemon.send("POST", "/api/sessions", &json!({"agent": "test"}))
+                            && answer.status != 404
+                        {
+                            // One that comes up meanwhile is ended.
+                            assert!(answer.status == 201 || answer.json()["error"] == "Session is ended", "{}", answer.text());
+                        }
+                    })
+                })
+                .collect();
+            let made = || daemon.get("/api/sessions?status=active&limit=4").json()["sessions"].as_array().map_or(0, Vec::len);
+            wait_for("some are there", || (made() >= 4).then_some(()));
+            let deleted = daemon.send("DELETE", "/api/agents/test", &json!({}));
+            makers.into_iter().for_each(|maker| maker.join().expect("made some"));
+            deleted
+        });
+        assert!(deleted.ok_status(), "{}", deleted.text());
+        let listed = daemon.get("/api/sessions?limit=1000").json();
+        let living: Vec<_> =
+            listed["sessions"].as_array().expect("a list").iter().filter(|one| one["status"] != "ended").collect();
+        assert!(living.is_empty(), "round {round}: {living:?}");
+        let ended = listed["sessions"][0]["id"].as_str().expect("an id");
+        let fork = daemon.send("POST", &format!("/api/sessions/{ended}/fork"), &json!({}));
+        assert_eq!((fork.status, &fork.json()["error"]), (404, &json!("Agent \"test\" not found")), "{}", fork.text());
+    }
+}
+
+#[test]
+fn a_configuration_that_is_too_large_is_refused_by_field_and_a_list_of_large_ones_comes_whole() {
+    let Some((_model, daemon)) = start() else { return };
+    let session = daemon.session();
+    let config = format!("/api/sessions/{session}/config");
+    let agents = |bytes: usize| json!({"subagents": {"a": {"description": "x".repeat(bytes), "prompt": "p"}}});
+    let refused = |answer: &http::Response| {
+        let body = answer.json();
+        assert_eq!((answer.status, body["details"][0]["field"].as_str()), (400, Some("subagents")), "{body}");
+        assert!(body["error"].as_str().is_some_and(|error| error.contains("at most 1048576 bytes")), "{body}");
+    };
+    let mut body = agents(1_100_000);
+    body["agent"] = json!("test");
+    refused(&daemon.send("POST", "/api/sessions", &body));
+
+    assert_eq!(daemon.send("PATCH", &config, &agents(1_000_000)).status, 200);
+    refused(&daemon.send("PATCH", &config, &json!({"allowedTools": ["x".repeat(100_000)]})));
+    let shown = daemon.get(&format!("/api/sessions/{session}")).json();
+    assert_eq!(shown["session"]["config"]["allowedTools"], Value::Null, "nothing of it counts");
+    let forks: Vec<_> = (0..6).map(|_| daemon.send("POST", &format!("/api/sessions/{session}/fork"), &json!({}))).collect();
+    assert!(forks.iter().all(|fork| fork.status == 201), "{:?}", forks[0].json());
+    let listed = daemon.get("/api/sessions?includeTotal=true").json();
+    assert_eq!((listed["sessions"].as_array().map(Vec::len), listed["total"].as_i64()), (Some(7), Some(7)));
 }

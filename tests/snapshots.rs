@@ -321,15 +321,15 @@ fn what_a_session_was_made_with_is_the_same_after_a_cold_resume() {
     let changed = daemon.send("PATCH", &format!("/api/sessions/{session}/config"), &json!({"model": "claude-two"}));
     assert!(changed.ok_status(), "{}", changed.text());
     // What is granted once for the session needs no other answer.
-    let _open = daemon.post(&session, "bash: touch /work/one");
-    let pending = wait_for("it asks", || {
-        let listed = daemon.get(&format!("/api/sessions/{session}/permissions?state=pending")).json();
-        listed["permissions"].as_array().and_then(|all| all.first().cloned())
+    wait_for("it is granted before nobody has answered for a second", || {
+        let _open = daemon.post(&session, "bash: touch /work/one");
+        let pending = wait_for("it asks", || {
+            let listed = daemon.get(&format!("/api/sessions/{session}/permissions?state=pending")).json();
+            listed["permissions"].as_array().and_then(|all| all.first().cloned())
+        });
+        let path = format!("/api/sessions/{session}/permissions/{}", pending["id"].as_str().expect("an id"));
+        daemon.send("POST", &path, &json!({"behavior": "allow", "scope": "session"})).ok_status().then_some(())
     });
-    let id = pending["id"].as_str().expect("an id");
-    let path = format!("/api/sessions/{session}/permissions/{id}");
-    let granted = daemon.send("POST", &path, &json!({"behavior": "allow", "scope": "session"}));
-    assert!(granted.ok_status(), "{}", granted.text());
     let before = settings(&daemon, &session);
     assert!(before[0].contains("claude-two") && before[1].contains("of the session\nof the agent"), "{before:?}");
     assert!(before[2].contains("5") && before[3].contains("error"), "{before:?}");

@@ -129,6 +129,8 @@ fn the_end_of_a_turn_has_its_bill_and_so_has_the_turn() {
         (Some(1), Some(1000), Some(200))
     );
     assert_eq!(usage["costUsd"].as_f64(), Some(0.03), "{usage}");
+    let calls = &usage["modelCalls"];
+    assert!(calls["answered"].as_i64() >= Some(1) && calls["failed"] == 0 && calls["refused"] == 0, "{usage}");
     let turn = done.data["turnId"].as_str().expect("a turn");
     assert_eq!(daemon.get(&format!("/api/sessions/{session}/turns/{turn}")).json()["turn"]["usage"], *usage);
 
@@ -199,8 +201,10 @@ fn a_cursor_within_deltas_that_were_removed_goes_on_behind_them() {
 fn a_turn_that_the_runtime_begins_by_itself_is_one_of_its_own_kind() {
     let Some((_model, daemon)) = start("") else { return };
     let session = daemon.session();
-    let command = json!({"command": "for i in 1 2; do sleep 0.5; done; echo late", "run_in_background": true});
+    let command = json!({"command": "until [ -e /work/go ]; do sleep 0.1; done; echo late", "run_in_background": true});
     daemon.say(&session, &format!("tool: Bash {command}"));
+    let gone = daemon.send("POST", &format!("/api/sessions/{session}/exec"), &json!({"command": "touch /work/go"}));
+    assert!(gone.ok_status(), "{}", gone.text());
     let own = wait_for("the runtime begins a turn and ends it", || {
         turns(&daemon, &session, "?state=completed").into_iter().find(|turn| turn["kind"] == "runtime")
     });

@@ -437,7 +437,8 @@ fn a_session_that_ends_during_an_upload_keeps_the_old_workspace_or_the_new_one()
         let found = names(&bytes);
         let has = |name: &str| found.contains(&name.to_owned());
         assert!(has("./CLAUDE.md") && has("./aaa") == has("./zzz"), "neither the old nor the new one: {found:?}");
-        assert!(!first.exists(), "its sandbox is gone by then");
+        let sandboxes = daemon.data().join("sandboxes");
+        wait_for("its sandbox is gone", || std::fs::read_dir(&sandboxes).expect("reads").next().is_none().then_some(()));
     }
 }
 

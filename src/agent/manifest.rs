@@ -444,6 +444,11 @@ mod tests {
     use crate::wire::quantity::{ByteCount, Percent};
 
     #[test]
+    fn the_manual_page_describes_every_key_and_no_other() {
+        assert_eq!(text::documented(include_str!("../../man/ash-agent.5.scd")), KEYS);
+    }
+
+    #[test]
     fn a_definition_reads() {
         let text = r#"
             [agent]

@@ -19,8 +19,10 @@
 //! | [`versions`] | the versions of this host |
 //! | `export` | reading a version, and packing it for a sandbox |
 //! | [`service`] | agents by name: which version each one is at |
+//! | `files` | single files of the newest version, read and changed |
+//! | `prompt_version` | prompts that take the place of `CLAUDE.md` in new sessions |
 //!
-//! All but the last is synchronous, and callers run it where blocking is allowed. None knows HTTP.
+//! All but the last three are synchronous, and callers run it where blocking is allowed. None knows HTTP.
 //! Nothing here trusts an upload: limits count while bytes arrive, nothing is written that was
 //! not checked, and links are written last, so that no write can follow one.
 
@@ -33,6 +35,7 @@ mod files;
 mod folder;
 pub mod manifest;
 pub mod name;
+mod prompt_version;
 pub mod service;
 mod staging;
 pub mod versions;

@@ -11,8 +11,12 @@ use tokio::sync::Semaphore;
 use super::name::check_env;
 use super::{AgentName, ContentError, Digest, Version, Versions, decode_files};
 use crate::auth::Principal;
+use crate::credential::Credentials;
+use crate::crypt::env::{EnvOwner, KeptEnv};
+use crate::crypt::master::SealError;
 use crate::store::{AgentRow, Store, StoreError};
 use crate::wire::agent::{Agent, DeployBody};
+use crate::wire::prompt_version::VersionRef;
 
 /// The file that makes a folder an agent.
 const PROMPT: &str = "CLAUDE.md";
@@ -58,6 +62,26 @@ pub enum AgentError {
         /// The most that is sent.
         max: u64,
     },
+    /// A field is wrong.
+    #[error("{field}: {reason}")]
+    Invalid {
+        /// The field.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The agent has no such prompt version.
+    #[error("Version not found")]
+    NoPromptVersion,
+    /// The agent has no such prompt version that another one could be made of.
+    #[error("Source version {0} not found")]
+    NoSource(VersionRef),
+    /// The agent has as many prompt versions as it may have.
+    #[error("The agent has {0} versions, the most that one may have; delete some")]
+    PromptVersionsFull(i64),
+    /// Its environment can not be kept.
+    #[error("seal the agent's environment")]
+    Seal(#[from] SealError),
     /// The work on the files was broken off.
     #[error("deploy")]
     Broken(#[from] tokio::task::JoinError),
@@ -79,15 +103,16 @@ pub struct PathRules {
 pub struct Agents {
     pub(super) store: Arc<dyn Store>,
     pub(super) versions: Arc<Versions>,
+    credentials: Credentials,
     rules: Arc<PathRules>,
     /// Who makes a version out of another one goes alone, so that none of two changes is lost.
     pub(super) changing: Arc<Semaphore>,
 }
 
 impl Agents {
-    /// Agents with their rows in `store` and their files in `versions`.
-    pub fn new(store: Arc<dyn Store>, versions: Arc<Versions>, rules: PathRules) -> Self {
-        Self { store, versions, rules: Arc::new(rules), changing: Arc::new(Semaphore::new(1)) }
+    /// Agents with their rows in `store` and their files in `versions`, their environments sealed by `credentials`.
+    pub fn new(store: Arc<dyn Store>, versions: Arc<Versions>, credentials: Credentials, rules: PathRules) -> Self {
+        Self { store, versions, credentials, rules: Arc::new(rules), changing: Arc::new(Semaphore::new(1)) }
     }
 
     /// Deploys what a JSON body holds: a path of this host, files, or a prompt alone.
@@ -109,7 +134,8 @@ impl Agents {
             let prompt = body.system_prompt.unwrap_or_else(|| placeholder(&name));
             self.blocking(move |versions| versions.deploy_prompt(previous.as_ref(), &prompt)).await?
         };
-        Ok(self.store.deploy_agent(&caller.tenant, name.as_str(), &version.digest().to_string(), body.env).await?)
+        let env = self.kept(&caller.tenant, name.as_str(), body.env)?;
+        Ok(self.store.deploy_agent(&caller.tenant, name.as_str(), &version.digest().to_string(), env).await?)
     }
 
     /// Deploys a tar archive as it streams in.
@@ -129,11 +155,6 @@ impl Agents {
         self.store.get_agent(tenant, name).await.map_err(not_found)
     }
 
-    /// All agents of a tenant, by name.
-    pub async fn list(&self, tenant: &str) -> Result<Vec<AgentRow>, AgentError> {
-        Ok(self.store.list_agents(tenant).await?)
-    }
-
     /// Changes environment and free-form configuration.
     pub async fn patch(
         &self,
@@ -142,7 +163,11 @@ impl Agents {
         env: Option<BTreeMap<String, String>>,
         config: Option<Map<String, Value>>,
     ) -> Result<AgentRow, AgentError> {
-        self.store.patch_agent(tenant, name, env, config).await.map_err(not_found)
+        let env = self.kept(tenant, name, env)?;
+        match self.store.patch_agent(tenant, name, env, config).await {
+            Err(StoreError::Conflict(reason)) => Err(AgentError::Invalid { field: "config".to_owned(), reason }),
+            row => row.map_err(not_found),
+        }
     }
 
     /// Forgets an agent.
@@ -164,8 +189,14 @@ impl Agents {
             created_at: row.created_at,
             updated_at: row.updated_at,
             tenant_id: row.tenant,
-            env: row.env.into_keys().map(|name| (name, "***".to_owned())).collect(),
+            env: row.env.names().into_iter().map(|name| (name.to_owned(), "***".to_owned())).collect(),
         }
+    }
+
+    /// Variables as they are kept for an agent.
+    fn kept(&self, tenant: &str, name: &str, env: Option<BTreeMap<String, String>>) -> Result<Option<KeptEnv>, SealError> {
+        let owner = EnvOwner::Agent { tenant: tenant.to_owned(), name: name.to_owned() };
+        env.map(|env| self.credentials.seal_env(&owner, env)).transpose()
     }
 
     async fn blocking(
@@ -193,7 +224,7 @@ fn checked(name: &str) -> Result<AgentName, ContentError> {
     Ok(name.parse()?)
 }
 
-fn not_found(error: StoreError) -> AgentError {
+pub(super) fn not_found(error: StoreError) -> AgentError {
     match error {
         StoreError::NotFound(_) => AgentError::NotFound,
         error => error.into(),

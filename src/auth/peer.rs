@@ -3,6 +3,7 @@
 use nix::unistd::{Gid, Group, Uid, User};
 
 use super::{DEFAULT_TENANT, Principal};
+use crate::wire::scope::Scopes;
 
 /// The group whose members may use the control socket.
 pub const GROUP: &str = "ash";
@@ -19,7 +20,15 @@ pub fn admit(uid: Uid, gid: Gid) -> Result<Principal, PeerRefused> {
     let user = User::from_uid(uid).ok().flatten();
     let name = user.as_ref().map_or_else(|| uid.to_string(), |user| user.name.clone());
     if uid.is_root() || uid == nix::unistd::geteuid() || is_member(user.as_ref(), gid) {
-        Ok(Principal { tenant: DEFAULT_TENANT.to_owned(), name: format!("uid:{uid}"), local: true })
+        Ok(Principal {
+            tenant: DEFAULT_TENANT.to_owned(),
+            name: format!("uid:{uid}"),
+            local: true,
+            scopes: Scopes::ADMIN,
+            agent: None,
+            key: None,
+            expires_at: None,
+        })
     } else {
         Err(PeerRefused { user: name })
     }

@@ -1,23 +1,55 @@
 //! The command line as a tree. Help, manual pages and completions are made from it.
 
+mod api;
+mod attachment;
+mod context;
 mod egress;
+mod eval;
 mod limits;
+mod project_file;
+mod prompt_version;
+mod queue;
+mod reference;
+mod schedule;
 mod session;
+#[cfg(test)]
+mod tests;
+mod usage;
+mod watch;
+mod webhook;
 mod workspace;
 
 use std::path::PathBuf;
 
-use clap::builder::Styles;
 use clap::builder::styling::{AnsiColor, Effects};
+use clap::builder::{StyledStr, Styles};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+pub use self::api::Api;
+pub use self::attachment::AttachmentCommand;
+pub use self::context::{ContextAdd, ContextCommand};
 pub use self::egress::SessionEgress;
+pub use self::eval::{
+    CaseCommand, CaseContentArgs, CaseCreate, CaseEdit, CaseField, EvalCommand, Gate, RunCommand, RunStart, WhichRun,
+};
 pub use self::limits::{LimitArgs, SessionLimits, Top, TopSort};
+pub use self::project_file::ProjectFileCommand;
+pub use self::prompt_version::{VersionCommand, VersionContent};
+pub use self::queue::{QueueAdd, QueueCommand};
+pub use self::reference::{CaseRef, Ref, ResultRef, RunRef, ScheduleRef, SessionRef};
+pub use self::schedule::{ScheduleCommand, ScheduleCreate, ScheduleEdit};
 pub use self::session::{SessionCommand, SessionCreate, SessionEvents, SessionList, SessionSend, SessionShow};
+pub use self::usage::{Since, Usage, UsageBy};
+pub use self::watch::Watch;
+pub use self::webhook::{WebhookCommand, WebhookEdit};
 pub use self::workspace::{Exec, FilesCommand};
+use super::complete;
+use super::exit::Exit;
+use crate::wire::audit::Action;
 use crate::wire::credential::CredentialType;
+use crate::wire::scope::Scope;
 use crate::wire::session::{PermissionMode, Status};
-use crate::wire::{CredentialId, KeyId, PermissionId, SessionId, TurnId};
+use crate::wire::{CredentialId, KeyId, PermissionId, TurnId};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().effects(Effects::BOLD))
@@ -30,10 +62,14 @@ const STYLES: Styles = Styles::styled()
 /// ashctl is the command line of Ash. A folder with a CLAUDE.md becomes an agent with "ashctl
 /// deploy", and "ashctl chat" talks to it. On the host of the daemon it uses the control socket and
 /// needs no key: root and the members of group ash may use it. Elsewhere it takes the address of
-/// the daemon and an API key.
+/// the daemon and an API key, or a context that has both.
+///
+/// A session is named by its id, by the beginning of it, or as "@last": the one that was active last,
+/// of those that take messages. Before something is lost it is asked, on a terminal and without
+/// --yes.
 #[derive(Debug, Parser)]
 #[command(name = "ashctl", version, styles = STYLES, subcommand_required = true, arg_required_else_help = true)]
-#[command(disable_help_subcommand = true, max_term_width = 100)]
+#[command(disable_help_subcommand = true, max_term_width = 100, after_long_help = exit_codes())]
 #[expect(missing_docs, reason = "the fields' comments are the help texts")]
 pub struct Cli {
     #[command(flatten)]
@@ -52,9 +88,23 @@ pub struct Global {
     /// The daemon: http://HOST:PORT, https://HOST or unix:/PATH [default: unix:/run/ash/ash.sock]
     #[arg(long, global = true, value_name = "URL", env = "ASH_SERVER_URL", hide_env_values = true, value_hint = ValueHint::Url)]
     pub server: Option<String>,
+    /// A daemon by the name that "ashctl context add" gave it [default: the one in use]
+    #[arg(long, global = true, value_name = "CONTEXT", env = "ASH_CONTEXT", hide_env_values = true, add = complete::contexts())]
+    pub context: Option<String>,
     /// The API key for a daemon on the network; better in the environment, as others see arguments
     #[arg(long, global = true, value_name = "KEY", env = "ASH_API_KEY", hide_env_values = true)]
     pub api_key: Option<String>,
+    /// Certificates (PEM) that a daemon at https:// has to have its own under, in the place of those that
+    /// this host trusts
+    #[arg(long, global = true, value_name = "FILE", env = "ASH_CA_FILE", hide_env_values = true, value_hint = ValueHint::FilePath)]
+    pub ca: Option<PathBuf>,
+}
+
+/// The exit codes, as a section of the help.
+fn exit_codes() -> StyledStr {
+    let header = STYLES.get_header();
+    let lines: String = Exit::TABLE.iter().map(|(exit, text)| format!("\n  {:>3}  {text}", exit.code())).collect();
+    format!("{header}Exit codes:{header:#}{lines}").into()
 }
 
 /// How results are printed.
@@ -65,6 +115,8 @@ pub enum Format {
     Table,
     /// The API's own objects, as one JSON document; a stream as one JSON object a line
     Json,
+    /// The API's own objects as YAML 1.2, each of a stream a document
+    Yaml,
 }
 
 #[derive(Debug, Subcommand)]
@@ -96,6 +148,8 @@ pub enum Command {
     /// ends the command as well.
     ///
     /// One argument after "--" is a command of the shell; of more, each is passed on as it is.
+    ///
+    /// "ashctl exec -it SESSION" opens a shell on a terminal in the sandbox.
     Exec(Exec),
     /// Files of the workspace of a session
     ///
@@ -103,12 +157,24 @@ pub enum Command {
     /// no sandbox. For whole workspaces there are "ashctl session download" and "upload".
     #[command(subcommand, arg_required_else_help = true)]
     Files(FilesCommand),
+    /// Attachments: files that are given to a session, and can be named in messages
+    #[command(subcommand, arg_required_else_help = true)]
+    Attachment(AttachmentCommand),
+    /// Files that are of no session, to attach to many and to link to
+    #[command(subcommand, arg_required_else_help = true)]
+    ProjectFile(ProjectFileCommand),
     /// Sessions: conversations with an agent
     #[command(subcommand, arg_required_else_help = true)]
     Session(Box<SessionCommand>),
     /// Turns: messages and what became of them
     #[command(subcommand, arg_required_else_help = true)]
     Turn(TurnCommand),
+    /// The queue: messages that are answered when there is time
+    #[command(subcommand, arg_required_else_help = true)]
+    Queue(QueueCommand),
+    /// Evals: questions that an agent is asked, and what its answers are worth
+    #[command(subcommand, arg_required_else_help = true)]
+    Eval(Box<EvalCommand>),
     /// Requests of agents for permission, and their questions
     #[command(subcommand, arg_required_else_help = true)]
     Permission(PermissionCommand),
@@ -116,13 +182,19 @@ pub enum Command {
     #[command(subcommand, arg_required_else_help = true)]
     Agent(AgentCommand),
     /// Show how the daemon is doing, and its sessions
-    Status,
+    Status(Watch),
     /// Show what sessions take of the host, live
     ///
     /// Sessions whose sandbox has processes, the largest first. On a terminal it is shown again and again
     /// until Ctrl-C; elsewhere, and with --once, it is printed once. Tokens and dollars are of turns that
     /// are over.
     Top(Top),
+    /// Show what was used, and what it cost
+    ///
+    /// Sums of turns that are over, by agent or by session, also of sessions that were removed since: messages,
+    /// tools, tokens that models read (with those of their caches) and wrote, processor time, US dollars by the
+    /// prices of then. What costs most comes first, and all of it together last.
+    Usage(Usage),
     /// Show the journal of Ash, or of one session
     ///
     /// Runs journalctl(1) on this host: the daemon and the launcher, or everything that belongs to
@@ -145,18 +217,47 @@ pub enum Command {
         /// Only show what would be removed
         #[arg(long, short = 'n')]
         dry_run: bool,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
     },
     /// Credentials: secrets that are kept for sessions
     #[command(subcommand, arg_required_else_help = true)]
     Credential(CredentialCommand),
+    /// Schedules: messages that are queued at the times of a calendar
+    #[command(subcommand, arg_required_else_help = true)]
+    Schedule(ScheduleCommand),
+    /// Webhooks: who is told of events, over the network
+    #[command(subcommand, arg_required_else_help = true)]
+    Webhook(WebhookCommand),
+    /// Who did what: keys, credentials, agents, sessions
+    Audit(Audit),
     /// API keys, with which programs call Ash over the network
     #[command(subcommand, arg_required_else_help = true)]
     Key(KeyCommand),
+    /// Send a request of the API by hand, and print the answer
+    ///
+    /// With the daemon and the key that other commands use. The answer is printed as it comes, which a
+    /// stream does line by line, whatever --output says; where it refuses, the exit code is that of its
+    /// status.
+    Api(Api),
+    /// Contexts: daemons under a name, each with its API key
+    ///
+    /// They are in ~/.config/ash/contexts.toml, or the file that ASHCTL_CONFIG names, which only
+    /// its owner can read. Which daemon is meant: what --server or --context says, else
+    /// ASH_SERVER_URL, else ASH_CONTEXT, else the context in use, else the control socket of this
+    /// host. --api-key and ASH_API_KEY go before the key of a context, but for one that --context
+    /// names.
+    #[command(subcommand, arg_required_else_help = true)]
+    Context(ContextCommand),
     /// Print the completions for a shell
     ///
-    /// The Debian package installs them. Elsewhere, for bash:
+    /// The shell asks ashctl, and so knows agents, sessions, credentials and contexts, too. The Debian
+    /// package installs them. Elsewhere:
     ///
-    ///   ashctl completion bash > ~/.local/share/bash-completion/completions/ashctl
+    ///   source <(ashctl completion bash)    in ~/.bashrc
+    ///   source <(ashctl completion zsh)     in ~/.zshrc, after compinit
+    ///   ashctl completion fish | source     in ~/.config/fish/config.fish
     #[command(verbatim_doc_comment)]
     Completion(Completion),
 }
@@ -182,16 +283,20 @@ pub struct Deploy {
 #[expect(missing_docs, reason = "the fields' comments are the help texts")]
 pub struct Chat {
     /// The agent to start a session with; not with --session or --last
+    #[arg(add = complete::agents())]
     pub agent: Option<String>,
     /// What to say; "-" reads it from standard input
     #[arg(value_name = "PROMPT")]
     pub prompt: Vec<String>,
     /// Continue this session
-    #[arg(long, short, value_name = "ID", conflicts_with = "last")]
-    pub session: Option<SessionId>,
+    #[arg(long, short, value_name = "ID", conflicts_with = "last", add = complete::sessions())]
+    pub session: Option<SessionRef>,
     /// Continue the session that was active last
     #[arg(long, short)]
     pub last: bool,
+    /// A file that goes with the first message, and stays with the session; can be given more than once
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub attach: Vec<PathBuf>,
     /// The model that answers [default: the agent's]
     #[arg(long, short)]
     pub model: Option<String>,
@@ -210,7 +315,8 @@ pub struct Chat {
 #[expect(missing_docs, reason = "the fields' comments are the help texts")]
 pub struct Security {
     /// The session
-    pub id: SessionId,
+    #[arg(add = complete::sessions())]
+    pub id: SessionRef,
     /// Fail unless it is confined so
     #[arg(long, value_enum, value_name = "LEVEL")]
     pub require: Option<Required>,
@@ -235,29 +341,35 @@ pub enum TurnCommand {
     #[command(visible_alias = "ls")]
     List {
         /// The session
-        session: SessionId,
+        #[arg(add = complete::sessions())]
+        session: SessionRef,
         /// In this state only
         #[arg(long, short, value_parser = ["queued", "running", "completed", "failed", "interrupted", "cancelled"])]
         state: Option<String>,
+        #[command(flatten)]
+        watch: Watch,
     },
     /// Show a turn: its state, its times and what it took
     Show {
         /// The session
-        session: SessionId,
+        #[arg(add = complete::sessions())]
+        session: SessionRef,
         /// The turn
         turn: TurnId,
     },
     /// Take a turn from the queue, or interrupt it
     Cancel {
         /// The session
-        session: SessionId,
+        #[arg(add = complete::sessions())]
+        session: SessionRef,
         /// The turn
         turn: TurnId,
     },
     /// Interrupt the turn that is running
     Interrupt {
         /// The session
-        session: SessionId,
+        #[arg(add = complete::sessions())]
+        session: SessionRef,
     },
 }
 
@@ -268,7 +380,8 @@ pub enum PermissionCommand {
     #[command(visible_alias = "ls")]
     List {
         /// The session
-        session: SessionId,
+        #[arg(add = complete::sessions())]
+        session: SessionRef,
         /// What was answered too
         #[arg(long, short)]
         all: bool,
@@ -276,7 +389,8 @@ pub enum PermissionCommand {
     /// Show a request whole
     Show {
         /// The session
-        session: SessionId,
+        #[arg(add = complete::sessions())]
+        session: SessionRef,
         /// The request
         id: PermissionId,
     },
@@ -285,7 +399,8 @@ pub enum PermissionCommand {
     /// Deny it; the agent goes on without
     Deny {
         /// The session
-        session: SessionId,
+        #[arg(add = complete::sessions())]
+        session: SessionRef,
         /// The request
         id: PermissionId,
         /// What the agent is told
@@ -301,7 +416,8 @@ pub enum PermissionCommand {
 #[expect(missing_docs, reason = "the fields' comments are the help texts")]
 pub struct PermissionAllow {
     /// The session
-    pub session: SessionId,
+    #[arg(add = complete::sessions())]
+    pub session: SessionRef,
     /// The request
     pub id: PermissionId,
     /// For the rest of the session: everything that the request's rules cover
@@ -320,36 +436,65 @@ pub struct PermissionAllow {
 pub enum AgentCommand {
     /// List agents
     #[command(visible_alias = "ls")]
-    List,
+    List(Watch),
     /// Show an agent
     Show {
         /// The agent
-        #[arg(value_name = "AGENT")]
+        #[arg(value_name = "AGENT", add = complete::agents())]
         name: String,
     },
     /// Delete an agent with its sessions
     Delete {
         /// The agent
-        #[arg(value_name = "AGENT")]
+        #[arg(value_name = "AGENT", add = complete::agents())]
         name: String,
         /// Do not ask
         #[arg(long, short)]
         yes: bool,
     },
+    /// Versions of an agent's prompt, of which new sessions are made with the active one
+    ///
+    /// The prompt of the active version takes the place of CLAUDE.md in sessions that are made from then on.
+    /// What is deployed does not change, and sessions keep what they were made with.
+    #[command(subcommand, arg_required_else_help = true)]
+    Version(VersionCommand),
 }
 
 #[derive(Debug, Args)]
 #[expect(missing_docs, reason = "the fields' comments are the help texts")]
 pub struct Logs {
     /// Only what belongs to this session
-    #[arg(value_name = "SESSION")]
-    pub session: Option<SessionId>,
+    #[arg(value_name = "SESSION", add = complete::sessions())]
+    pub session: Option<SessionRef>,
     /// Go on printing what comes
     #[arg(long, short)]
     pub follow: bool,
     /// Only the newest lines
     #[arg(long, short = 'n', value_name = "N")]
     pub lines: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+#[expect(missing_docs, reason = "the fields' comments are the help texts")]
+pub struct Audit {
+    /// Only this action, such as key.create
+    #[arg(long, value_name = "ACTION")]
+    pub action: Option<Action>,
+    /// Only what they did: uid:NUMBER, key:ID or session:ID
+    #[arg(long, value_name = "WHO")]
+    pub by: Option<String>,
+    /// Only what was done to this id or name
+    #[arg(long, value_name = "THING")]
+    pub object: Option<String>,
+    /// Only what is not older, such as 2h or 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<Since>,
+    /// At most so many entries, the newest
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
+    /// Of this tenant (on the host of the daemon)
+    #[arg(long, value_name = "NAME")]
+    pub tenant: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -360,15 +505,38 @@ pub enum KeyCommand {
         /// What to call it
         #[arg(long, short)]
         label: Option<String>,
+        /// What it allows: read, run (sessions), deploy (agents), or admin, which is everything.
+        /// Default: all that you may
+        #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',')]
+        scopes: Vec<Scope>,
+        /// After what time it is useless, such as 30d, or when, such as 2027-01-31T12:00:00Z
+        #[arg(long, value_name = "TIME")]
+        expires: Option<String>,
+        /// The one agent that it knows
+        #[arg(long, value_name = "NAME")]
+        agent: Option<String>,
+        /// The tenant that it speaks for (on the host of the daemon)
+        #[arg(long, value_name = "NAME")]
+        tenant: Option<String>,
     },
     /// List API keys, without their secrets
     #[command(visible_alias = "ls")]
-    List,
+    List {
+        /// Those of this tenant (on the host of the daemon)
+        #[arg(long, value_name = "NAME")]
+        tenant: Option<String>,
+    },
     /// Make API keys useless at once
     Revoke {
         /// The ids that "ashctl key list" shows
-        #[arg(required = true, value_name = "ID")]
+        #[arg(required = true, value_name = "ID", add = complete::keys())]
         ids: Vec<KeyId>,
+        /// The tenant that they speak for (on the host of the daemon)
+        #[arg(long, value_name = "NAME")]
+        tenant: Option<String>,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
     },
 }
 
@@ -394,6 +562,7 @@ pub enum CredentialCommand {
     #[command(group = clap::ArgGroup::new("change").required(true).multiple(true))]
     Update {
         /// The id that "ashctl credential list" shows
+        #[arg(add = complete::credentials())]
         id: CredentialId,
         /// What to call it
         #[arg(long, short, group = "change")]
@@ -408,8 +577,11 @@ pub enum CredentialCommand {
     /// they are given another one.
     Delete {
         /// The ids that "ashctl credential list" shows
-        #[arg(required = true, value_name = "ID")]
+        #[arg(required = true, value_name = "ID", add = complete::credentials())]
         ids: Vec<CredentialId>,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
     },
     /// Make a new master key, and seal all credentials under it
     ///
@@ -437,16 +609,6 @@ pub enum Shell {
     Bash,
     Zsh,
     Fish,
-}
-
-impl From<Shell> for clap_complete::Shell {
-    fn from(shell: Shell) -> Self {
-        match shell {
-            Shell::Bash => Self::Bash,
-            Shell::Zsh => Self::Zsh,
-            Shell::Fish => Self::Fish,
-        }
-    }
 }
 
 fn status_parser() -> impl clap::builder::TypedValueParser<Value = Status> {
@@ -481,91 +643,4 @@ fn mode_parser() -> impl clap::builder::TypedValueParser<Value = PermissionMode>
         let found = ALL.into_iter().find(|(wire, other, _)| [*wire, *other].contains(&word.as_str()));
         found.map(|(.., mode)| mode).ok_or("is no permission mode")
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory as _;
-    use clap::error::ErrorKind;
-
-    #[test]
-    fn the_tree_is_sound() {
-        Cli::command().debug_assert();
-    }
-
-    fn parse(line: &str) -> Result<Cli, ErrorKind> {
-        Cli::try_parse_from(line.split_whitespace()).map_err(|error| error.kind())
-    }
-
-    #[test]
-    fn every_command_parses() {
-        let id = SessionId::new();
-        for line in [
-            "ashctl deploy .".to_owned(),
-            "ashctl deploy dir --name qa-bot -e A=1 -e B --output json".to_owned(),
-            "ashctl chat hello".to_owned(),
-            "ashctl chat hello what is this -m opus --end".to_owned(),
-            format!("ashctl chat --session {id} go on"),
-            "ashctl chat --last --raw".to_owned(),
-            "ashctl session create hello -e A=1".to_owned(),
-            "ashctl session ls --status active -n 3".to_owned(),
-            format!("ashctl session show {id} --messages"),
-            format!("ashctl session send {id} hi"),
-            format!("ashctl session end {id} {id}"),
-            format!("ashctl session pause {id}"),
-            format!("ashctl session stop {id} {id}"),
-            format!("ashctl session resume {id}"),
-            format!("ashctl session fork {id} --at 12"),
-            format!("ashctl session rewind {id} --to 12 --interrupt"),
-            format!("ashctl session snapshots {id} --take"),
-            "ashctl agent list -o json".to_owned(),
-            "ashctl agent delete hello -y".to_owned(),
-            "ashctl --server http://host:1 --api-key k status".to_owned(),
-            "ashctl logs -f -n 20".to_owned(),
-            format!("ashctl logs {id}"),
-            "ashctl doctor".to_owned(),
-            "ashctl gc".to_owned(),
-            "ashctl gc --dry-run".to_owned(),
-            "ashctl key create --label ci".to_owned(),
-            format!("ashctl key revoke {id}"),
-            "ashctl completion zsh".to_owned(),
-            "ashctl chat hello --permission-mode acceptEdits".to_owned(),
-            "ashctl session create hello --permission-mode accept-edits".to_owned(),
-            format!("ashctl session events {id} -f --after 3 --types done,error --no-deltas"),
-            format!("ashctl turn list {id} --state queued"),
-            format!("ashctl turn show {id} {id}"),
-            format!("ashctl turn cancel {id} {id}"),
-            format!("ashctl turn interrupt {id}"),
-            format!("ashctl permission ls {id} --all"),
-            format!("ashctl permission show {id} {id}"),
-            format!("ashctl permission allow {id} {id} --session"),
-            format!("ashctl permission allow {id} {id} --answer Which?=blue --answer Where?=here"),
-            format!("ashctl permission deny {id} {id} -m no --interrupt"),
-        ] {
-            assert!(parse(&line).is_ok(), "{line}");
-        }
-    }
-
-    #[test]
-    fn mistakes_are_found_before_anything_is_sent() {
-        for (line, kind) in [
-            ("ashctl frobnicate", ErrorKind::InvalidSubcommand),
-            ("ashctl chat --session x", ErrorKind::ValueValidation),
-            ("ashctl session show", ErrorKind::MissingRequiredArgument),
-            ("ashctl session end", ErrorKind::MissingRequiredArgument),
-            ("ashctl session list --status sleepy", ErrorKind::InvalidValue),
-            ("ashctl session list -n 0", ErrorKind::ValueValidation),
-            ("ashctl --output yaml status", ErrorKind::InvalidValue),
-            ("ashctl logs _UID=0", ErrorKind::ValueValidation),
-            ("ashctl completion tcsh", ErrorKind::InvalidValue),
-            ("ashctl key revoke ../..", ErrorKind::ValueValidation),
-            ("ashctl chat hello --permission-mode maybe", ErrorKind::InvalidValue),
-            ("ashctl chat --last --permission-mode ask", ErrorKind::ArgumentConflict),
-            ("ashctl turn list 0198c0de-0000-7000-8000-000000000001 --state over", ErrorKind::InvalidValue),
-            ("ashctl session events 0198c0de-0000-7000-8000-000000000001 --after=-1", ErrorKind::ValueValidation),
-        ] {
-            assert_eq!(parse(line).err(), Some(kind), "{line}");
-        }
-    }
 }

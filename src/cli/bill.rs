@@ -70,7 +70,7 @@ pub(super) fn time(ms: u64) -> String {
 }
 
 /// A number with three digits of meaning: `456`, `12.3k`, `1.2M`.
-fn count(number: u64) -> String {
+pub(super) fn count(number: u64) -> String {
     match number {
         ..1000 => number.to_string(),
         // What would round to 1000k.
@@ -92,13 +92,14 @@ fn size(bytes: u64) -> String {
 }
 
 /// Dollars with the cents that matter: small sums have four decimals.
-fn price(usd: f64) -> String {
+pub(super) fn price(usd: f64) -> String {
     if usd != 0.0 && usd < 1.0 { format!("${usd:.4}") } else { format!("${usd:.2}") }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::usage::ModelCalls;
 
     fn usage() -> Usage {
         let tokens = ModelUsage {
@@ -117,6 +118,7 @@ mod tests {
             io_write_bytes: None,
             tool_calls: 3,
             models: [("opus".to_owned(), tokens)].into(),
+            model_calls: ModelCalls::default(),
             cost_usd: Some(0.01234),
         }
     }

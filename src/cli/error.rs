@@ -3,9 +3,13 @@
 use std::io;
 use std::path::PathBuf;
 
+use hyper::StatusCode;
+
 use super::cmd::deploy::{ArchiveError, DotenvError};
+use super::contexts::ContextsError;
 use super::exit::Exit;
 use crate::client::{ClientError, ServerError};
+use crate::wire::queue::QueueStatus;
 
 /// Why a command did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +20,9 @@ pub enum CliError {
     /// `--server` or `ASH_SERVER_URL` names nothing.
     #[error(transparent)]
     Server(#[from] ServerError),
+    /// The context that names the daemon, or the file it is in, is of no use.
+    #[error(transparent)]
+    Contexts(#[from] ContextsError),
     /// Standard output can not be written.
     #[error("can not write to standard output")]
     Output(#[source] io::Error),
@@ -59,6 +66,22 @@ pub enum CliError {
     /// There is no session to go on with.
     #[error("there is no session to continue")]
     NoSession,
+    /// No session has an id that begins so.
+    #[error("no session begins with {0}")]
+    NoSuch(String),
+    /// No schedule is meant.
+    #[error("no schedule {0}")]
+    NoSchedule(String),
+    /// Several have ids that begin so.
+    #[error("{prefix} is the beginning of {count} {what}:\n{list}", count = .candidates.len(), list = list(.candidates))]
+    Ambiguous {
+        /// What they are.
+        what: &'static str,
+        /// The beginning.
+        prefix: String,
+        /// They, a line for each.
+        candidates: Vec<String>,
+    },
     /// The agent's turn did not complete.
     #[error("the turn {state}{}", .cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default())]
     Turn {
@@ -66,6 +89,25 @@ pub enum CliError {
         state: String,
         /// Why.
         cause: Option<String>,
+    },
+    /// An item of the queue is over without an answer.
+    #[error("the item is {}{}", .status.as_str(), .error.as_ref().map(|error| format!(": {error}")).unwrap_or_default())]
+    Item {
+        /// What became of it.
+        status: QueueStatus,
+        /// Why.
+        error: Option<String>,
+    },
+    /// A run of evals did not come to what it should have.
+    #[error("{0}")]
+    Eval(String),
+    /// There is no such part of an agent's evals.
+    #[error("{problem}")]
+    NoEval {
+        /// What was not found.
+        problem: String,
+        /// The command that shows what there is.
+        list: String,
     },
     /// Another program did not do its work, and has said why.
     #[error("{program} failed ({status})")]
@@ -84,6 +126,12 @@ pub enum CliError {
     /// Some files were not written; it has been said which.
     #[error("{0} not written")]
     Files(String),
+    /// A file was changed by somebody else while it was edited.
+    #[error("{0} was changed meanwhile, and is left as it is now")]
+    Changed(String),
+    /// The answer to a request by hand refuses; it has been printed.
+    #[error("the server answered {0}")]
+    Status(StatusCode),
     /// The user pressed Ctrl-C.
     #[error("interrupted")]
     Interrupted,
@@ -115,6 +163,11 @@ impl CliError {
             Self::Client(error) => error.hint(),
             Self::Usage { hint, .. } | Self::Folder { hint, .. } => hint.clone(),
             Self::Archive(error) => error.hint(),
+            Self::Contexts(error) => error.hint(),
+            Self::NoSuch(_) => Some("see what there is: ashctl session list".into()),
+            Self::NoSchedule(_) => Some("see what there is: ashctl schedule list".into()),
+            Self::Ambiguous { .. } => Some("give more of it".into()),
+            Self::NoEval { list, .. } => Some(format!("see what there is: {list}")),
             Self::NoSession => Some("start one: ashctl chat AGENT".into()),
             Self::Turn { cause: Some(cause), .. } => model_key_hint(cause).map(str::to_owned),
             Self::Run { program: "journalctl", .. } => Some("ashctl logs needs the journal of systemd".into()),
@@ -128,20 +181,25 @@ impl CliError {
             Self::Client(error) => client_exit(error),
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::OutputClosed,
             Self::Archive(ArchiveError::Special { .. }) => Exit::Usage,
-            Self::Server(_) | Self::Usage { .. } | Self::Folder { .. } | Self::Dotenv(_) => Exit::Usage,
-            Self::NoSession => Exit::NotFound,
+            Self::Server(_) | Self::Contexts(_) | Self::Usage { .. } | Self::Folder { .. } | Self::Dotenv(_) => Exit::Usage,
+            Self::Status(status) => status_exit(status.as_u16()),
+            Self::NoSession | Self::NoSuch(_) | Self::NoSchedule(_) | Self::NoEval { .. } => Exit::NotFound,
+            Self::Ambiguous { .. } => Exit::Usage,
             Self::Interrupted => Exit::Interrupted,
             Self::Output(_)
             | Self::Input(_)
             | Self::File { .. }
             | Self::Archive(_)
             | Self::Turn { .. }
+            | Self::Item { .. }
+            | Self::Eval(_)
             | Self::Declined
             | Self::Run { .. }
             | Self::Program { .. }
             | Self::Command(_)
             | Self::Exec(_)
             | Self::Files(_)
+            | Self::Changed(_)
             | Self::Unwell(_) => Exit::Failed,
         }
     }
@@ -166,17 +224,32 @@ pub(super) fn model_key_hint(cause: &str) -> Option<&'static str> {
     refused.then_some("the model's key is missing or not a good one: ashctl doctor, on the host of the daemon, says what to do")
 }
 
+/// The first lines, and how many more there are.
+fn list(lines: &[String]) -> String {
+    const LINES_SHOWN: usize = 10;
+    let shown = lines.iter().take(LINES_SHOWN).map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n");
+    match lines.len().saturating_sub(LINES_SHOWN) {
+        0 => shown,
+        more => format!("{shown}\n  … and {more} more"),
+    }
+}
+
+/// The exit code for an answer that refuses.
+fn status_exit(status: u16) -> Exit {
+    match status {
+        401 | 403 => Exit::Denied,
+        404 => Exit::NotFound,
+        429 | 502 | 503 | 504 => Exit::Unavailable,
+        _ => Exit::Failed,
+    }
+}
+
 fn client_exit(error: &ClientError) -> Exit {
     match error {
         ClientError::Connect { .. } | ClientError::Broken { .. } | ClientError::Silent { .. } => Exit::NoConnection,
-        ClientError::Problem(problem) => match problem.status_code {
-            401 | 403 => Exit::Denied,
-            404 => Exit::NotFound,
-            429 | 502 | 503 | 504 => Exit::Unavailable,
-            _ => Exit::Failed,
-        },
+        ClientError::Problem(problem) => status_exit(problem.status_code),
         ClientError::Foreign { status, .. } if matches!(status.as_u16(), 502..=504) => Exit::Unavailable,
-        ClientError::Key => Exit::Usage,
+        ClientError::Key | ClientError::Ca { .. } => Exit::Usage,
         ClientError::Foreign { .. }
         | ClientError::Decode { .. }
         | ClientError::Encode(_)

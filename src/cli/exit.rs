@@ -8,7 +8,7 @@ use std::process::ExitCode;
 pub enum Exit {
     /// Done.
     Ok = 0,
-    /// The server refused or failed, the turn failed, or a check of `doctor` or `security` failed.
+    /// The server refused or failed, the turn failed, a run of evals did not pass, or a check of `doctor` or `security` failed.
     Failed = 1,
     /// The command line, a file named on it or the environment is wrong; nothing was sent.
     Usage = 2,
@@ -32,7 +32,7 @@ impl Exit {
         (Self::Ok, "Success."),
         (
             Self::Failed,
-            "The server refused or failed, the turn failed, or a check of \"ashctl doctor\" or \"ashctl security\" failed.",
+            "The server refused or failed, the turn failed, a run of evals did not come to what was asked for, or a check of \"ashctl doctor\" or \"ashctl security\" failed.",
         ),
         (Self::Usage, "The command line, a file that it names or the environment is wrong. Nothing was sent."),
         (Self::NoConnection, "There is no connection to the server, or it broke."),

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,11 +13,14 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
-use hyper_rustls::HttpsConnector;
+use hyper_rustls::builderstates::WantsSchemes;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyperlocal::UnixConnector;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 use super::error::{ClientError, ConnectCause};
 
@@ -143,8 +147,9 @@ impl Link {
     /// Prepares connections; none is made before the first request.
     ///
     /// # Errors
-    /// [`ClientError::Roots`] if TLS is wanted and the host's certificates can not be read.
-    pub(super) fn new(server: Server) -> Result<Self, ClientError> {
+    /// [`ClientError::Roots`] or [`ClientError::Ca`] if TLS is wanted and the certificates that are to be
+    /// trusted can not be read.
+    pub(super) fn new(server: Server, ca: Option<&Path>) -> Result<Self, ClientError> {
         let mut builder = Client::builder(TokioExecutor::new());
         builder.pool_timer(TokioTimer::new());
         let mut tcp = HttpConnector::new();
@@ -154,16 +159,9 @@ impl Link {
         let pool = match &server {
             Server::Unix(_) => Pool::Unix(builder.build(UnixConnector)),
             Server::Http { tls: false, .. } => Pool::Tcp(builder.build(tcp)),
-            Server::Http { tls: true, .. } => Pool::Tls(
-                builder.build(
-                    hyper_rustls::HttpsConnectorBuilder::new()
-                        .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
-                        .map_err(ClientError::Roots)?
-                        .https_only()
-                        .enable_http1()
-                        .wrap_connector(tcp),
-                ),
-            ),
+            Server::Http { tls: true, .. } => {
+                Pool::Tls(builder.build(trusting(ca)?.https_only().enable_http1().wrap_connector(tcp)))
+            }
         };
         Ok(Self { server, pool })
     }
@@ -192,6 +190,26 @@ impl Link {
             if error.is_connect() { ClientError::Connect { server, cause } } else { ClientError::Broken { server, cause } }
         })
     }
+}
+
+/// Trusts the certificates in `ca`, or those that this host trusts.
+fn trusting(ca: Option<&Path>) -> Result<HttpsConnectorBuilder<WantsSchemes>, ClientError> {
+    let (builder, provider) = (HttpsConnectorBuilder::new(), rustls::crypto::ring::default_provider());
+    let Some(path) = ca else {
+        return builder.with_provider_and_native_roots(provider).map_err(ClientError::Roots);
+    };
+    let refuse = |reason: String| ClientError::Ca { path: path.to_owned(), reason };
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| refuse(error.to_string()))? {
+        let added = certificate.map_err(|error| error.to_string()).map(|one| roots.add(one).map_err(|error| error.to_string()));
+        added.flatten().map_err(refuse)?;
+    }
+    if roots.is_empty() {
+        return Err(refuse("no certificate is in it".to_owned()));
+    }
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(provider));
+    let config = config.with_safe_default_protocol_versions().map_err(|error| refuse(error.to_string()))?;
+    Ok(builder.with_tls_config(config.with_root_certificates(roots).with_no_client_auth()))
 }
 
 #[cfg(test)]

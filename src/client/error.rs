@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
 use hyper::StatusCode;
 
@@ -72,6 +73,14 @@ pub enum ClientError {
     /// The certificates that this host trusts can not be read.
     #[error("can not read this host's certificates")]
     Roots(#[source] io::Error),
+    /// The certificates that are to be trusted can not be read.
+    #[error("can not trust the certificates in {}: {reason}", path.display())]
+    Ca {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// The stream can not be read.
     #[error("can not read the stream from {server}")]
     Stream {
@@ -153,6 +162,7 @@ impl ClientError {
             Self::Foreign { .. } => Some("is this the address of ash, or of something before it?".into()),
             Self::Decode { .. } => Some("client and daemon may be of different versions: ashctl --version, ashctl status".into()),
             Self::Key => Some("a key looks like ash_ and 43 letters; make one on the server: ashctl key create".into()),
+            Self::Ca { .. } => Some("name a file of certificates in PEM, which begin with -----BEGIN CERTIFICATE-----".into()),
             Self::Roots(_) => Some("sudo apt install ca-certificates, or name a file: SSL_CERT_FILE=/path/to/ca.pem".into()),
             Self::Encode(_) | Self::Path(_) | Self::Stream { .. } => None,
         }
@@ -188,6 +198,11 @@ fn problem_hint(problem: &Problem) -> Option<String> {
         404 if problem.error.starts_with("API key") => "see what there is: ashctl key list",
         404 if problem.error.starts_with("Turn") => "see what there is: ashctl turn list SESSION",
         404 if problem.error.starts_with("Permission request") => "see what there is: ashctl permission list SESSION --all",
+        404 if problem.error.starts_with("Schedule ") => "see what there is: ashctl schedule list",
+        404 if problem.error.starts_with("Eval case") => "see what there is: ashctl eval case list AGENT",
+        404 if problem.error.starts_with("Eval run") => "see what there is: ashctl eval run list AGENT",
+        404 if problem.error.starts_with("Queue item") => "see what there is: ashctl queue list",
+        409 if problem.error.starts_with("The item is") => "wait for it: ashctl queue result --wait ID",
         409 if problem.error.starts_with("The permission request") => "see what came of it: ashctl permission list SESSION --all",
         410 => "start a new session: ashctl chat AGENT",
         // The contract's words for a message to a session that takes none.

@@ -19,7 +19,7 @@ use crate::wire::exec::{EXEC_TYPE, ExecBody, ExecEnd, ExecPiece};
 
 /// A stream without a byte for this long is taken for dead. The daemon sends a comment at least every
 /// 15 s.
-const SILENCE_SECS: u64 = 60;
+pub(super) const SILENCE_SECS: u64 = 60;
 
 /// A command that runs. It is killed when this is dropped.
 pub struct ExecStream {

@@ -5,35 +5,57 @@
 //! | [`connect`] | where the daemon is; connections to it |
 //! | [`sse`] | server-sent events from bytes |
 //! | [`stream`] | the stream of a turn or a session, taken up again when its connection breaks |
+//! | `attachment` | files that are given to a session |
 //! | [`exec`] | commands in the workspace of a session |
+//! | [`terminal`] | the same with a terminal, on a WebSocket |
 //! | `file` | files of the workspace of a session |
+//! | `prompt_version` | versions of an agent's prompt |
+//! | `eval` | questions that agents are asked again and again |
+//! | `queue` | messages that wait for a session |
+//! | `usage` | what was used |
+//! | [`raw`] | any request, and its answer as it comes |
 //! | [`error`] | what can go wrong, and the hint that helps |
 //!
 //! A [`Client`] is cheap to clone and holds no state but its connections. It never repeats a
 //! request by itself, except to go on reading a stream; a message has a key by which the daemon
 //! knows it again.
 
+mod attachment;
+mod audit;
 pub mod connect;
 pub mod error;
+mod eval;
 pub mod exec;
 mod file;
+mod path;
+mod project_file;
+mod prompt_version;
+mod queue;
+pub mod raw;
+mod schedule;
 pub mod sse;
 pub mod stream;
+pub mod terminal;
+mod usage;
+mod webhook;
 
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
-use hyper::{Method, Request, Response};
+use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use self::audit::AuditQuery;
 pub use self::connect::{Body, Server, ServerError};
 pub use self::error::ClientError;
 use self::error::ConnectCause;
 pub use self::file::NewFile;
+use self::path::{Path, segment};
 pub use self::stream::EventStream;
+pub use self::usage::UsageQuery;
 use crate::wire::agent::{AgentBody, AgentList, AgentPatch, DeployBody};
 use crate::wire::credential::{ChangeCredential, CreateCredential, CredentialBody, CredentialList, Resealed};
 use crate::wire::egress::{Egress, EgressBody};
@@ -123,13 +145,14 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of `server`. The key is sent over the network only: on a control socket the kernel
+    /// A client of `server`, which over TLS has to have a certificate under one in the file `ca` (PEM), if that
+    /// is given, else under one that this host trusts. The key is sent over the network only: on a control socket the kernel
     /// says who calls.
     ///
     /// # Errors
-    /// [`ClientError::Key`] if the key can not be a header, [`ClientError::Roots`] if TLS is
-    /// wanted and this host's certificates can not be read.
-    pub fn new(server: Server, api_key: Option<&str>) -> Result<Self, ClientError> {
+    /// [`ClientError::Key`] if the key can not be a header, [`ClientError::Roots`] or [`ClientError::Ca`] if
+    /// TLS is wanted and the certificates that are to be trusted can not be read.
+    pub fn new(server: Server, api_key: Option<&str>, ca: Option<&std::path::Path>) -> Result<Self, ClientError> {
         let key = api_key.filter(|_| matches!(server, Server::Http { .. }));
         let authorization = match key {
             Some(key) => {
@@ -139,7 +162,7 @@ impl Client {
             }
             None => None,
         };
-        Ok(Self { link: connect::Link::new(server)?, authorization })
+        Ok(Self { link: connect::Link::new(server, ca)?, authorization })
     }
 
     /// Where the daemon is.
@@ -587,20 +610,21 @@ impl Client {
         self.send(Method::POST, "/api/api-keys", body).await
     }
 
-    /// `GET /api/api-keys`.
+    /// `GET /api/api-keys`, of a tenant over the control socket.
     ///
     /// # Errors
     /// See [`Self::health`].
-    pub async fn keys(&self) -> Result<Answer<KeyList>, ClientError> {
-        self.get("/api/api-keys").await
+    pub async fn keys(&self, tenant: Option<&str>) -> Result<Answer<KeyList>, ClientError> {
+        self.get(&Path::new("/api/api-keys").with("tenant", tenant).0).await
     }
 
     /// `DELETE /api/api-keys/{id}`; effective at once.
     ///
     /// # Errors
     /// See [`Self::health`].
-    pub async fn revoke_key(&self, id: KeyId) -> Result<Answer<Done>, ClientError> {
-        self.call(Method::DELETE, &format!("/api/api-keys/{id}"), None).await
+    pub async fn revoke_key(&self, id: KeyId, tenant: Option<&str>) -> Result<Answer<Done>, ClientError> {
+        let path = Path::new(format!("/api/api-keys/{id}")).with("tenant", tenant);
+        self.call(Method::DELETE, &path.0, None).await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Answer<T>, ClientError> {
@@ -660,7 +684,7 @@ impl Client {
     async fn exchange(&self, path: &str, request: Request<Body>) -> Result<Response<Incoming>, ClientError> {
         let answer = self.link.send(path, request).await?;
         let status = answer.status();
-        if status.is_success() {
+        if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(answer);
         }
         let bytes = self.read(answer).await?;
@@ -711,56 +735,3 @@ const JSON: &str = "application/json";
 
 /// draft-ietf-httpapi-idempotency-key-header.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-
-/// A path with its query.
-struct Path(String);
-
-impl Path {
-    fn new(path: impl Into<String>) -> Self {
-        Self(path.into())
-    }
-
-    fn with(mut self, name: &str, value: Option<impl ToString>) -> Self {
-        if let Some(value) = value {
-            self.0.push(if self.0.contains('?') { '&' } else { '?' });
-            self.0.push_str(name);
-            self.0.push('=');
-            self.0.push_str(&segment(&value.to_string()));
-        }
-        self
-    }
-}
-
-/// A text as one segment of a path, or as a value of a query (RFC 3986 §2.3: unreserved letters
-/// stay, all else is written in percent).
-fn segment(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~' => out.push(char::from(byte)),
-            b'.' if text.bytes().any(|b| b != b'.') => out.push('.'),
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_stay_one_segment() {
-        for (text, path) in
-            [("qa-bot_1", "qa-bot_1"), ("a/b", "a%2Fb"), ("..", "%2E%2E"), ("a.b", "a.b"), ("ä ?#%", "%C3%A4%20%3F%23%25")]
-        {
-            assert_eq!(segment(text), path);
-        }
-    }
-
-    #[test]
-    fn queries_hold_only_what_is_asked() {
-        let path = Path::new("/x").with("a", None::<u32>).with("b", Some(1)).with("c", Some("d&e"));
-        assert_eq!(path.0, "/x?b=1&c=d%26e");
-    }
-}

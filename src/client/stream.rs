@@ -114,6 +114,14 @@ impl EventStream {
         Ok(stream)
     }
 
+    /// The turn of the message, once a frame has named it.
+    pub const fn turn(&self) -> Option<TurnId> {
+        match self.source {
+            Source::Message { turn, .. } => turn,
+            Source::Log { .. } => None,
+        }
+    }
+
     /// The next frame; `None` after a turn's `done`, or the end of a session's log.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! The operator's secrets: the key of the model API, and the master key.
+//! The operator's secrets: the key of the model API, the master key, and what an OpenTelemetry collector wants to see.
 //!
 //! They come as systemd credentials (systemd.exec(5), `LoadCredential=`), else from files. None at all
 //! is allowed: model calls then go out without a key and the model API refuses them, and credentials
@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 const MODEL_KEY: &str = "anthropic_api_key";
 /// Name of those with the master keys, one a line.
 const MASTER_KEY: &str = "master_key";
+/// Name of those with the headers for a collector.
+const OTLP_HEADERS: &str = "otlp_headers";
 /// Where the files are, below the root.
 const FOLDER: &str = "etc/ash/credentials";
 /// Far above any key, and above all master keys that anybody has at a time.
@@ -51,6 +53,12 @@ pub enum CredentialError {
         /// The file.
         path: PathBuf,
     },
+    /// It is longer than what is read.
+    #[error("{} has more than {KEY_MAX} bytes", path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+    },
 }
 
 /// Reads the key of the model API: the systemd credential (in the folder `$CREDENTIALS_DIRECTORY`) if there is one,
@@ -67,6 +75,21 @@ pub fn model_key(credentials: Option<&Path>, root: &Path) -> Result<Option<Model
 /// Reads the master keys, from a place like that of [`model_key`]: where they are, and their text.
 pub fn master_keys(credentials: Option<&Path>, root: &Path) -> Result<Option<(PathBuf, String)>, CredentialError> {
     find(MASTER_KEY, credentials, root)
+}
+
+/// Reads the headers for an OpenTelemetry collector, from a place like that of [`model_key`]: where they are, and their text.
+pub fn otlp_headers(credentials: Option<&Path>, root: &Path) -> Result<Option<(PathBuf, String)>, CredentialError> {
+    match find(OTLP_HEADERS, credentials, root)? {
+        Some((path, text)) if text.len() as u64 > KEY_MAX => Err(CredentialError::TooLong { path }),
+        found => Ok(found),
+    }
+}
+
+/// Where the file of this name is, `tls_cert` or `tls_key`: the systemd credential if there is one, else the
+/// file in `etc/ash/credentials` below `root`, whether or not there is one.
+pub fn tls_file(name: &str, credentials: Option<&Path>, root: &Path) -> PathBuf {
+    let credential = credentials.map(|folder| folder.join(name)).filter(|path| path.exists());
+    credential.unwrap_or_else(|| root.join(FOLDER).join(name))
 }
 
 /// Reads a secret, as [`model_key`] says.

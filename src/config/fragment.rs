@@ -31,8 +31,26 @@ pub(super) const KEYS: &[&str] = &[
     "egress.idle",
     "egress.rate",
     "egress.total",
+    "evals.runs",
+    "evals.workers",
+    "files.max",
+    "files.max_bytes",
+    "http.attachment_bytes",
+    "http.connections",
     "http.cors_origins",
+    "http.create_burst",
+    "http.create_limit",
+    "http.docs",
+    "http.failure_limit",
+    "http.head_timeout",
+    "http.idle_timeout",
     "http.listen",
+    "http.public_url",
+    "http.rate_burst",
+    "http.rate_limit",
+    "http.tls_cert",
+    "http.tls_key",
+    "http.tls_listen",
     "http.upload_bytes",
     "http.write_timeout",
     "limits.cost",
@@ -68,6 +86,8 @@ pub(super) const KEYS: &[&str] = &[
     "max_limits.tasks",
     "max_limits.tokens",
     "max_limits.turn",
+    "metrics.agents",
+    "metrics.tenants",
     "model.auth",
     "model.base_url",
     "model.count_tokens_path",
@@ -77,7 +97,10 @@ pub(super) const KEYS: &[&str] = &[
     "permissions.on_timeout",
     "permissions.timeout",
     "prices",
+    "queue.pending",
+    "queue.workers",
     "retention.agent_versions",
+    "retention.audit_after",
     "retention.ended_after",
     "retention.snapshot_bytes",
     "runtime.claude.path",
@@ -86,6 +109,8 @@ pub(super) const KEYS: &[&str] = &[
     "sandbox.ptrace",
     "sandbox.require",
     "sandbox.tmp",
+    "schedules.max",
+    "schedules.min_interval",
     "sessions.freeze_after",
     "sessions.park_after",
     "sessions.shutdown_grace",
@@ -94,6 +119,13 @@ pub(super) const KEYS: &[&str] = &[
     "snapshots.policy",
     "snapshots.url",
     "store.url",
+    "telemetry.endpoint",
+    "telemetry.sample_ratio",
+    "telemetry.service_name",
+    "webhooks.allow_http",
+    "webhooks.allow_private",
+    "webhooks.keep_deliveries",
+    "webhooks.max",
 ];
 
 #[derive(Debug, Default, Deserialize)]
@@ -101,19 +133,26 @@ pub(super) const KEYS: &[&str] = &[
 pub(super) struct Fragment {
     pub(super) agents: Table<Agents>,
     pub(super) egress: Table<Egress>,
+    pub(super) files: Table<Files>,
+    pub(super) evals: Table<Evals>,
     pub(super) http: Table<Http>,
     pub(super) limits: Table<Written>,
     pub(super) log: Table<Log>,
     pub(super) max_limits: Table<Written>,
+    pub(super) metrics: Table<Metrics>,
     pub(super) model: Table<Model>,
     pub(super) permissions: Table<Permissions>,
     pub(super) prices: Entry<Table<BTreeMap<String, Table<Price>>>>,
+    pub(super) queue: Table<Queue>,
     pub(super) retention: Table<Retention>,
     pub(super) runtime: Table<Runtime>,
     pub(super) sandbox: Table<Sandbox>,
+    pub(super) schedules: Table<Schedules>,
     pub(super) sessions: Table<Sessions>,
     pub(super) snapshots: Table<Snapshots>,
     pub(super) store: Table<Store>,
+    pub(super) telemetry: Table<Telemetry>,
+    pub(super) webhooks: Table<Webhooks>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -138,11 +177,32 @@ pub(super) struct Egress {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+pub(super) struct Files {
+    pub(super) max: Entry<Whole>,
+    pub(super) max_bytes: Entry<ByteCount>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Http {
+    pub(super) connections: Entry<Whole>,
+    pub(super) create_burst: Entry<Whole>,
+    pub(super) create_limit: Entry<String>,
+    pub(super) failure_limit: Entry<String>,
+    pub(super) head_timeout: Entry<TimeSpan>,
+    pub(super) idle_timeout: Entry<TimeSpan>,
+    pub(super) rate_burst: Entry<Whole>,
+    pub(super) rate_limit: Entry<String>,
+    pub(super) tls_cert: Entry<String>,
+    pub(super) tls_key: Entry<String>,
+    pub(super) tls_listen: Entry<OneOrMany>,
     pub(super) cors_origins: Entry<OneOrMany>,
+    pub(super) docs: Entry<bool>,
     pub(super) listen: Entry<OneOrMany>,
+    pub(super) public_url: Entry<String>,
     pub(super) write_timeout: Entry<TimeSpan>,
     pub(super) upload_bytes: Entry<ByteCount>,
+    pub(super) attachment_bytes: Entry<ByteCount>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -160,6 +220,13 @@ pub(super) struct Permissions {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+pub(super) struct Metrics {
+    pub(super) agents: Entry<Whole>,
+    pub(super) tenants: Entry<Whole>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Model {
     pub(super) auth: Entry<Auth>,
     pub(super) base_url: Entry<String>,
@@ -171,8 +238,23 @@ pub(super) struct Model {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+pub(super) struct Evals {
+    pub(super) runs: Entry<Whole>,
+    pub(super) workers: Entry<Whole>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Queue {
+    pub(super) pending: Entry<Whole>,
+    pub(super) workers: Entry<Whole>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Retention {
     pub(super) agent_versions: Entry<Whole>,
+    pub(super) audit_after: Entry<String>,
     pub(super) ended_after: Entry<String>,
     pub(super) snapshot_bytes: Entry<String>,
 }
@@ -222,6 +304,30 @@ pub(super) struct Store {
     pub(super) url: Entry<String>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Schedules {
+    pub(super) max: Entry<Whole>,
+    pub(super) min_interval: Entry<TimeSpan>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Telemetry {
+    pub(super) endpoint: Entry<String>,
+    pub(super) sample_ratio: Entry<f64>,
+    pub(super) service_name: Entry<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Webhooks {
+    pub(super) allow_http: Entry<bool>,
+    pub(super) allow_private: Entry<Vec<String>>,
+    pub(super) keep_deliveries: Entry<Whole>,
+    pub(super) max: Entry<Whole>,
+}
+
 /// A table of texts. A date, which the parser shows as a table of one text, is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Headers(pub(super) BTreeMap<String, String>);
@@ -262,7 +368,7 @@ impl<'de> Deserialize<'de> for OneOrMany {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::text::{Fault, parse};
+    use crate::config::text::{Fault, documented, parse};
 
     /// Values of several types; every key takes one of them.
     const SAMPLES: &[&str] =
@@ -275,6 +381,15 @@ mod tests {
             assert!(taken, "{key}");
         }
         assert!(KEYS.is_sorted());
+    }
+
+    #[test]
+    fn the_manual_page_describes_every_key_and_no_other() {
+        // Said in one sentence for all of them.
+        let mut keys: Vec<&str> =
+            KEYS.iter().map(|key| if key.starts_with("max_limits.") { "max_limits" } else { key }).collect();
+        keys.dedup();
+        assert_eq!(documented(include_str!("../../man/ash.toml.5.scd")), keys);
     }
 
     /// A key that exists but is not in the list would be called unknown where its value is wrong.

@@ -15,16 +15,26 @@
 //! | [`model`] | where model calls go |
 //! | [`prices`] | what model calls cost |
 //! | [`runtime`] | where the runtime's program is, and whether sandboxes can run it |
+//! | [`files`] | files of tenants that are of no session |
+//! | [`schedules`] | how many schedules, and how often |
+//! | [`telemetry`] | where traces are sent |
+//! | [`webhooks`] | who can be told of events |
 
 pub mod credential;
+pub mod files;
 mod fragment;
 pub(crate) mod limits;
 mod merge;
 pub mod model;
+mod pick;
 pub mod prices;
+pub mod rate;
 pub mod runtime;
+pub mod schedules;
 pub mod settings;
+pub mod telemetry;
 pub mod text;
+pub mod webhooks;
 
 use std::path::PathBuf;
 

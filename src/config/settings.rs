@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::fragment::{Entry, Fragment, KEYS};
-use super::limits::{Said, Written};
-use super::merge::{Layers, fault};
-use super::model::{self, Auth};
+use super::files::Files;
+use super::merge::Layers;
+use super::model::Auth;
 use super::prices::Prices;
-use super::text::{Fault, count_in, line_of, size_in, within};
-use super::{ConfigError, Sources};
-use crate::wire::egress::{EntryError, List, Range, RangeError};
+use super::rate::Rate;
+use super::schedules::Schedules;
+use super::telemetry::Telemetry;
+use super::webhooks::Webhooks;
+use super::{ConfigError, Sources, pick};
+use crate::wire::egress::{List, Range};
 use crate::wire::limits::Limits;
 use crate::wire::permission::Behavior;
 use crate::wire::quantity::{ByteCount, Percent, TimeSpan, bounds};
@@ -34,6 +35,12 @@ pub struct Settings {
     pub store: StoreUrl,
     /// Snapshots of sessions.
     pub snapshots: Snapshots,
+    /// Messages that wait for a session.
+    pub queue: Queue,
+    /// `[files]`
+    pub files: Files,
+    /// Runs of evals.
+    pub evals: Evals,
     /// What is removed by itself.
     pub retention: Retention,
     /// What becomes of sessions that nobody talks to.
@@ -52,6 +59,14 @@ pub struct Settings {
     pub permissions: Permissions,
     /// What is kept of sessions' logs.
     pub log: Log,
+    /// Whose names are in metrics.
+    pub metrics: Metrics,
+    /// Where traces are sent.
+    pub telemetry: Telemetry,
+    /// Who can be told of events.
+    pub webhooks: Webhooks,
+    /// Messages that are queued at the times of a calendar.
+    pub schedules: Schedules,
     /// Where each value came from that is not a default, by key. For `prices`: the strongest file
     /// that has any.
     pub origins: Vec<Origin>,
@@ -63,13 +78,44 @@ pub struct Http {
     /// Addresses of the listener for programs; none for an empty list.
     /// Default: `127.0.0.1:4100` alone.
     pub listen: Vec<SocketAddr>,
+    /// Addresses of the same listener that speak TLS. Default: none.
+    pub tls_listen: Vec<SocketAddr>,
+    /// The certificate, and what is between it and a root, in PEM. Default `None`: the credential
+    /// `tls_cert`, as [`super::credential::tls_file`] finds it.
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key, in PEM. Default `None`: the credential `tls_key`.
+    pub tls_key: Option<PathBuf>,
     /// Web pages that may call the API from a browser. Default: those of any origin.
     pub cors_origins: CorsOrigins,
+    /// Whether `/docs` shows the API, to everybody who reaches a listener. Default: yes.
+    pub docs: bool,
     /// How long a client may read nothing of what there is for it before its connection is closed,
     /// also on the control socket. Default: 5m.
     pub write_timeout: TimeSpan,
     /// Largest bundle that is put into a workspace, as it is sent. Default: 2 GiB.
     pub upload_bytes: ByteCount,
+    /// Where others reach the listener, without a slash at the end, for links to it. Default `None`: as whoever
+    /// asks for a link has called it.
+    pub public_url: Option<String>,
+    /// Largest attachment of a session, and largest file of a tenant. Default: 10 MiB.
+    pub attachment_bytes: ByteCount,
+    /// How often an API key may ask; `None`: as often as it likes. Default: 6000/min.
+    pub rate_limit: Option<Rate>,
+    /// How much of that at once. Default: 1000.
+    pub rate_burst: u32,
+    /// How often of that it may make a session or deploy an agent. Default: 600/min.
+    pub create_limit: Option<Rate>,
+    /// How much of that at once. Default: 200.
+    pub create_burst: u32,
+    /// How often requests of one address may fail to authenticate before they are told to wait.
+    /// Default: 60/min.
+    pub failure_limit: Option<Rate>,
+    /// How long a client may take for the head of its first request. Default: 30s.
+    pub head_timeout: TimeSpan,
+    /// How long after an answer until the head of the next request is there. Default: 75s.
+    pub idle_timeout: TimeSpan,
+    /// Connections that each listener serves at a time; more wait. Default: 16384.
+    pub connections: u32,
 }
 
 /// `[http] cors_origins`
@@ -143,6 +189,24 @@ pub enum SnapshotPolicy {
     PauseOnly,
 }
 
+/// `[queue]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queue {
+    /// Items that are processed at the same time, of all tenants together. Default: 2.
+    pub workers: u32,
+    /// Items that may wait of one tenant. Default: 1000.
+    pub pending: u32,
+}
+
+/// `[evals]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Evals {
+    /// Cases that are asked at the same time, of all tenants together. Default: 2.
+    pub workers: u32,
+    /// Runs of one tenant that may be open. Default: 100.
+    pub runs: u32,
+}
+
 /// `[retention]`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
@@ -155,6 +219,8 @@ pub struct Retention {
     /// How many of the newest versions of each agent are kept, beside those that a session is of.
     /// Default: 5.
     pub agent_versions: u32,
+    /// How long entries of the audit log are kept; `None`: for ever. Default: 90d.
+    pub audit_after: Option<TimeSpan>,
 }
 
 /// `[sessions]`
@@ -246,6 +312,15 @@ pub struct Log {
     pub keep_deltas: TimeSpan,
 }
 
+/// `[metrics]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metrics {
+    /// Agents that are told apart, of all tenants together; from 0 to 1000. Default: 50.
+    pub agents: u32,
+    /// Tenants that are told apart; from 0 to 1000. Default: 50.
+    pub tenants: u32,
+}
+
 /// Where a value stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
@@ -277,10 +352,6 @@ impl fmt::Debug for StoreUrl {
     }
 }
 
-/// Bytes of a version: at least one small file has to fit.
-const UPLOAD_BYTES: RangeInclusive<u64> = (1 << 20)..=(1 << 40);
-const AGENT_BYTES: RangeInclusive<u64> = (1 << 10)..=(1 << 40);
-const AGENT_FILES: RangeInclusive<u32> = 1..=1_000_000;
 /// What a session has of a host whose administrator says nothing. Swap is none, and what is not there is
 /// not limited.
 const DEFAULT_LIMITS: Limits = Limits {
@@ -302,29 +373,6 @@ const DEFAULT_LIMITS: Limits = Limits {
     tokens: None,
     cost: None,
 };
-/// What a host may lack.
-const ACCEPTABLE: [Weakness; 3] = [Weakness::NoSeccomp, Weakness::NoCgroupNamespace, Weakness::NoUsernsLimit];
-const WRITE_TIMEOUT: RangeInclusive<TimeSpan> = TimeSpan(1)..=TimeSpan(86_400);
-/// Less than the ten minutes after which the runtime gives up a call that is not answered.
-const RETRY_FOR: RangeInclusive<TimeSpan> = TimeSpan(0)..=TimeSpan(540);
-const SWEEP: RangeInclusive<TimeSpan> = TimeSpan(1)..=TimeSpan(86_400);
-/// Each connection takes some 50 KiB of the sandbox's memory.
-const EGRESS_CONNECTIONS: RangeInclusive<u32> = 1..=4096;
-const EGRESS_IDLE: RangeInclusive<TimeSpan> = TimeSpan(1)..=TimeSpan(86_400);
-const EGRESS_RATE: RangeInclusive<u64> = (1 << 10)..=(1 << 40);
-const EGRESS_TOTAL: RangeInclusive<u64> = 0..=(1 << 60);
-const RANGES_MAX: usize = 100;
-const PERMISSION_TIMEOUT: RangeInclusive<TimeSpan> = TimeSpan(1)..=TimeSpan(30 * 86_400);
-/// At most so long that what comes after it fits into `TimeoutStopSec=` of ash.service, too.
-const SHUTDOWN_GRACE: RangeInclusive<TimeSpan> = TimeSpan(0)..=TimeSpan(60);
-const KEEP_SNAPSHOTS: RangeInclusive<u32> = 1..=1000;
-const KEEP_VERSIONS: RangeInclusive<u32> = 1..=100_000;
-const KEEP_ENDED: RangeInclusive<TimeSpan> = TimeSpan(0)..=TimeSpan(3650 * 86_400);
-/// Below a megabyte not one snapshot of a used session fits.
-const SNAPSHOT_BYTES: RangeInclusive<u64> = (1 << 20)..=(1 << 60);
-const KEEP_DELTAS: RangeInclusive<TimeSpan> = TimeSpan(0)..=TimeSpan(3650 * 86_400);
-/// Below a megabyte the runtime can not keep its own temporary files.
-const TMP_BYTES: RangeInclusive<u64> = (1 << 20)..=(1 << 40);
 
 impl Settings {
     /// Reads and checks the configuration.
@@ -333,7 +381,7 @@ impl Settings {
     ///
     /// The first fault found, by file, line and key.
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
-        Picker { layers: &Layers::read(sources)?, origins: Vec::new() }.settings()
+        pick::settings(&Layers::read(sources)?)
     }
 
     /// Where the value of a key came from; `None` if it is the default.
@@ -348,9 +396,23 @@ impl Default for Settings {
         Self {
             http: Http {
                 listen: vec![SocketAddr::from(([127, 0, 0, 1], 4100))],
+                tls_listen: Vec::new(),
+                tls_cert: None,
+                tls_key: None,
                 cors_origins: CorsOrigins::Any,
+                docs: true,
                 write_timeout: TimeSpan(300),
                 upload_bytes: ByteCount(2 << 30),
+                public_url: None,
+                attachment_bytes: ByteCount(10 << 20),
+                rate_limit: Some(Rate { times: 6000, seconds: 60 }),
+                rate_burst: 1000,
+                create_limit: Some(Rate { times: 600, seconds: 60 }),
+                create_burst: 200,
+                failure_limit: Some(Rate { times: 60, seconds: 60 }),
+                head_timeout: TimeSpan(30),
+                idle_timeout: TimeSpan(75),
+                connections: 16_384,
             },
             model: Model {
                 base_url: "https://api.anthropic.com".to_owned(),
@@ -364,7 +426,15 @@ impl Default for Settings {
             runtime: Runtime { claude: None },
             store: StoreUrl::Sqlite("/var/lib/ash/ash.db".into()),
             snapshots: Snapshots { url: "file:///var/lib/ash/snapshots".to_owned(), keep: 3, policy: SnapshotPolicy::Idle },
-            retention: Retention { ended_after: None, snapshot_bytes: None, agent_versions: 5 },
+            queue: Queue { workers: 2, pending: 1000 },
+            files: Files::default(),
+            evals: Evals { workers: 2, runs: 100 },
+            retention: Retention {
+                ended_after: None,
+                snapshot_bytes: None,
+                agent_versions: 5,
+                audit_after: Some(TimeSpan(90 * 86_400)),
+            },
             sessions: Sessions {
                 freeze_after: TimeSpan(10),
                 park_after: TimeSpan(1800),
@@ -391,329 +461,11 @@ impl Default for Settings {
             },
             permissions: Permissions { timeout: TimeSpan(600), on_timeout: Behavior::Deny },
             log: Log { keep_deltas: TimeSpan(3600) },
+            metrics: Metrics { agents: 50, tenants: 50 },
+            telemetry: Telemetry::default(),
+            webhooks: Webhooks::default(),
+            schedules: Schedules::default(),
             origins: Vec::new(),
         }
-    }
-}
-
-/// Takes values out of the files and notes where they stood.
-struct Picker<'a> {
-    layers: &'a Layers,
-    origins: Vec<Origin>,
-}
-
-impl Picker<'_> {
-    fn settings(mut self) -> Result<Settings, ConfigError> {
-        let mut to = Settings::default();
-        self.pick(
-            "http.listen",
-            |f| &f.http.0.listen,
-            &mut to.http.listen,
-            |texts| texts.0.iter().map(|t| address(t)).collect(),
-        )?;
-        let origins = &mut to.http.cors_origins;
-        self.pick("http.cors_origins", |f| &f.http.0.cors_origins, origins, |texts| cors_origins(&texts.0))?;
-        let write = &mut to.http.write_timeout;
-        self.pick("http.write_timeout", |f| &f.http.0.write_timeout, write, |time| within(*time, WRITE_TIMEOUT))?;
-        let uploads = &mut to.http.upload_bytes;
-        self.pick("http.upload_bytes", |f| &f.http.0.upload_bytes, uploads, |size| size_in(*size, UPLOAD_BYTES))?;
-        self.pick("model.base_url", |f| &f.model.0.base_url, &mut to.model.base_url, |text| model::base_url(text))?;
-        self.pick("model.auth", |f| &f.model.0.auth, &mut to.model.auth, |auth| Ok(*auth))?;
-        let (messages, count) = (&mut to.model.messages_path, &mut to.model.count_tokens_path);
-        self.pick("model.messages_path", |f| &f.model.0.messages_path, messages, |text| model::path(text))?;
-        self.pick("model.count_tokens_path", |f| &f.model.0.count_tokens_path, count, |text| model::path_or_none(text))?;
-        self.pick("model.headers", |f| &f.model.0.headers, &mut to.model.headers, |table| model::headers(&table.0))?;
-        let retry = &mut to.model.retry_for;
-        self.pick("model.retry_for", |f| &f.model.0.retry_for, retry, |time| within(*time, RETRY_FOR))?;
-        self.prices(&mut to.prices);
-        self.pick(
-            "runtime.claude.path",
-            |f| &f.runtime.0.claude.0.path,
-            &mut to.runtime.claude,
-            |text| absolute(text).map(Some),
-        )?;
-        self.pick("store.url", |f| &f.store.0.url, &mut to.store, |text| store_url(text))?;
-        self.pick("snapshots.url", |f| &f.snapshots.0.url, &mut to.snapshots.url, |text| snapshots_url(text))?;
-        let (keep, policy) = (&mut to.snapshots.keep, &mut to.snapshots.policy);
-        self.pick("snapshots.keep", |f| &f.snapshots.0.keep, keep, |count| count_in(*count, KEEP_SNAPSHOTS))?;
-        self.pick("snapshots.policy", |f| &f.snapshots.0.policy, policy, |policy| Ok(*policy))?;
-        let kept = &mut to.retention;
-        self.pick("retention.ended_after", |f| &f.retention.0.ended_after, &mut kept.ended_after, |text| kept_for(text))?;
-        self.pick("retention.snapshot_bytes", |f| &f.retention.0.snapshot_bytes, &mut kept.snapshot_bytes, |text| bound(text))?;
-        self.pick(
-            "retention.agent_versions",
-            |f| &f.retention.0.agent_versions,
-            &mut kept.agent_versions,
-            |count| count_in(*count, KEEP_VERSIONS),
-        )?;
-        let (freeze, park) = (&mut to.sessions.freeze_after, &mut to.sessions.park_after);
-        let sweep = &mut to.sessions.sweep_every;
-        self.pick("sessions.sweep_every", |f| &f.sessions.0.sweep_every, sweep, |time| within(*time, SWEEP))?;
-        self.pick("sessions.freeze_after", |f| &f.sessions.0.freeze_after, freeze, |time| within(*time, bounds::IDLE))?;
-        self.pick("sessions.park_after", |f| &f.sessions.0.park_after, park, |time| within(*time, bounds::IDLE))?;
-        let grace = &mut to.sessions.shutdown_grace;
-        self.pick("sessions.shutdown_grace", |f| &f.sessions.0.shutdown_grace, grace, |time| within(*time, SHUTDOWN_GRACE))?;
-
-        to.limits = self.limits("limits.", |fragment| &fragment.limits.0)?.or(to.limits);
-        to.max_limits = self.limits("max_limits.", |fragment| &fragment.max_limits.0)?.or(to.limits);
-
-        self.pick(
-            "agents.path_roots",
-            |f| &f.agents.0.path_roots,
-            &mut to.agents.path_roots,
-            |texts| texts.iter().map(|text| absolute(text)).collect(),
-        )?;
-        self.pick("agents.remote_paths", |f| &f.agents.0.remote_paths, &mut to.agents.remote_paths, |yes| Ok(*yes))?;
-        self.pick("agents.max_bytes", |f| &f.agents.0.max_bytes, &mut to.agents.max_bytes, |size| size_in(*size, AGENT_BYTES))?;
-        self.pick(
-            "agents.max_files",
-            |f| &f.agents.0.max_files,
-            &mut to.agents.max_files,
-            |count| count_in(*count, AGENT_FILES),
-        )?;
-
-        let (allow, private) = (&mut to.egress.allow, &mut to.egress.allow_private);
-        self.pick("egress.allow", |f| &f.egress.0.allow, allow, |texts| egress_list(texts))?;
-        self.pick("egress.allow_private", |f| &f.egress.0.allow_private, private, |texts| ranges(texts))?;
-        let connections = &mut to.egress.connections;
-        self.pick("egress.connections", |f| &f.egress.0.connections, connections, |count| count_in(*count, EGRESS_CONNECTIONS))?;
-        self.pick("egress.idle", |f| &f.egress.0.idle, &mut to.egress.idle, |time| within(*time, EGRESS_IDLE))?;
-        self.pick("egress.rate", |f| &f.egress.0.rate, &mut to.egress.rate, |size| size_in(*size, EGRESS_RATE))?;
-        self.pick("egress.total", |f| &f.egress.0.total, &mut to.egress.total, |size| size_in(*size, EGRESS_TOTAL))?;
-        self.pick("sandbox.tmp", |f| &f.sandbox.0.tmp, &mut to.sandbox.tmp, |size| size_in(*size, TMP_BYTES))?;
-        self.pick("sandbox.launcher", |f| &f.sandbox.0.launcher, &mut to.sandbox.launcher, |text| absolute(text))?;
-        let (accept, ptrace) = (&mut to.sandbox.accept, &mut to.sandbox.ptrace);
-        self.pick("sandbox.accept", |f| &f.sandbox.0.accept, accept, |names| names.iter().map(|name| weakness(name)).collect())?;
-        self.pick("sandbox.ptrace", |f| &f.sandbox.0.ptrace, ptrace, |yes| Ok(*yes))?;
-        self.pick("sandbox.require", |f| &f.sandbox.0.require, &mut to.sandbox.require, |require| Ok(*require))?;
-        self.pick(
-            "permissions.timeout",
-            |f| &f.permissions.0.timeout,
-            &mut to.permissions.timeout,
-            |time| within(*time, PERMISSION_TIMEOUT),
-        )?;
-        self.pick(
-            "permissions.on_timeout",
-            |f| &f.permissions.0.on_timeout,
-            &mut to.permissions.on_timeout,
-            |answer| Ok(*answer),
-        )?;
-        self.pick("log.keep_deltas", |f| &f.log.0.keep_deltas, &mut to.log.keep_deltas, |time| within(*time, KEEP_DELTAS))?;
-        to.origins = self.origins;
-        Ok(to)
-    }
-
-    /// Overrides single prices, where the strongest file that has one counts.
-    fn prices(&mut self, to: &mut Prices) {
-        for table in self.layers.0.iter().rev().filter_map(|layer| layer.fragment.prices.as_ref()) {
-            to.override_by(table.get_ref());
-        }
-        if let Some(found) = self.layers.find(|f| &f.prices) {
-            self.origins.push(Origin { key: "prices", path: found.path.to_owned(), line: found.line });
-        }
-    }
-
-    /// A table of limits, of whose values the strongest file that has one counts.
-    fn limits(&mut self, table: &str, of: impl Fn(&Fragment) -> &Written) -> Result<Limits, ConfigError> {
-        let mut counts = Limits::default();
-        for layer in &self.layers.0 {
-            let (limits, said) = of(&layer.fragment).read();
-            for Said { name, at, fault: reason } in said {
-                // Each is one of them, which have to live as long as the program.
-                let Some(key) = KEYS.iter().find(|key| key.strip_prefix(table) == Some(name)) else { continue };
-                if self.origins.iter().any(|origin| origin.key == *key) {
-                    continue;
-                }
-                let line = line_of(&layer.text, at);
-                if let Some(reason) = reason {
-                    return Err(fault(&layer.path, line, Fault::BadValue { key: (*key).to_owned(), reason }));
-                }
-                self.origins.push(Origin { key, path: layer.path.clone(), line });
-            }
-            counts = counts.or(limits);
-        }
-        Ok(counts)
-    }
-
-    /// Sets `to` if any file has the key, by `check`, whose error is the reason of the refusal.
-    fn pick<'a, T: 'a, U>(
-        &mut self,
-        key: &'static str,
-        get: impl Fn(&'a Fragment) -> &'a Entry<T>,
-        to: &mut U,
-        check: impl FnOnce(&T) -> Result<U, String>,
-    ) -> Result<(), ConfigError>
-    where
-        Self: 'a,
-    {
-        let Some(found) = self.layers.find(get) else { return Ok(()) };
-        *to = check(found.value)
-            .map_err(|reason| fault(found.path, found.line, Fault::BadValue { key: key.to_owned(), reason }))?;
-        self.origins.push(Origin { key, path: found.path.to_owned(), line: found.line });
-        Ok(())
-    }
-}
-
-fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| format!("{text:?} is not an address with a port, such as \"127.0.0.1:4100\" or \"[::1]:4100\""))
-}
-
-fn cors_origins(texts: &[String]) -> Result<CorsOrigins, String> {
-    match texts {
-        [any] if any == "*" => Ok(CorsOrigins::Any),
-        texts => texts.iter().map(|text| cors_origin(text)).collect::<Result<_, _>>().map(CorsOrigins::These),
-    }
-}
-
-/// An origin as browsers send it (RFC 6454 section 6.2); they compare it byte by byte.
-fn cors_origin(text: &str) -> Result<String, String> {
-    let refuse = || format!("{text:?} is not an origin such as \"https://app.example\", nor \"*\" alone");
-    let url: hyper::Uri = text.parse().map_err(|_| refuse())?;
-    let authority = url.authority().map(|authority| authority.as_str()).filter(|authority| !authority.contains('@'));
-    match (url.scheme_str(), authority) {
-        (Some(scheme), Some(authority)) if text == format!("{scheme}://{authority}") && text == text.to_lowercase() => {
-            Ok(text.to_owned())
-        }
-        _ => Err(refuse()),
-    }
-}
-
-fn kept_for(text: &str) -> Result<Option<TimeSpan>, String> {
-    match text {
-        "never" => Ok(None),
-        text => {
-            let span =
-                text.parse().map_err(|_| format!("{text:?} is neither \"never\" nor a length of time, such as \"30d\""))?;
-            within(span, KEEP_ENDED).map(Some)
-        }
-    }
-}
-
-fn bound(text: &str) -> Result<Option<ByteCount>, String> {
-    match text {
-        "unlimited" => Ok(None),
-        text => {
-            let size = text.parse().map_err(|_| format!("{text:?} is neither \"unlimited\" nor a size, such as \"50G\""))?;
-            size_in(size, SNAPSHOT_BYTES).map(Some)
-        }
-    }
-}
-
-fn egress_list(texts: &[String]) -> Result<List, String> {
-    let entries = texts.iter().map(|text| text.parse()).collect::<Result<_, EntryError>>();
-    entries.map_err(|error| error.to_string()).and_then(|entries| List::new(entries).map_err(|error| error.to_string()))
-}
-
-fn ranges(texts: &[String]) -> Result<Vec<Range>, String> {
-    if texts.len() > RANGES_MAX {
-        return Err(format!("has more than {RANGES_MAX} ranges"));
-    }
-    texts.iter().map(|text| text.parse().map_err(|error: RangeError| error.to_string())).collect()
-}
-
-/// What a host may lack, by its name.
-fn weakness(name: &str) -> Result<Weakness, String> {
-    let names: Vec<_> = ACCEPTABLE.iter().map(|known| format!("{:?}", known.as_str())).collect();
-    let known = ACCEPTABLE.iter().find(|known| known.as_str() == name);
-    known.copied().ok_or_else(|| format!("{name:?} is none of {}", names.join(", ")))
-}
-
-fn absolute(text: &str) -> Result<PathBuf, String> {
-    let path = Path::new(text);
-    if !path.is_absolute() || text.contains('\0') {
-        return Err(format!("{text:?} is not an absolute path"));
-    }
-    if path.components().any(|part| part == std::path::Component::ParentDir) {
-        return Err(format!("{text:?} has \"..\" in it"));
-    }
-    Ok(path.to_owned())
-}
-
-fn store_url(text: &str) -> Result<StoreUrl, String> {
-    if let Some(path) = text.strip_prefix("sqlite://") {
-        return match absolute(path) {
-            Ok(path) if path.file_name().is_some() => Ok(StoreUrl::Sqlite(path)),
-            _ => Err(format!("{text:?} names no file by an absolute path, such as \"sqlite:///var/lib/ash/ash.db\"")),
-        };
-    }
-    if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-        return Ok(StoreUrl::Postgres(text.to_owned()));
-    }
-    // The text is not repeated: it may be a PostgreSQL address with a password and a typing error.
-    Err("it begins with neither \"sqlite://\" nor \"postgres://\"".to_owned())
-}
-
-fn snapshots_url(text: &str) -> Result<String, String> {
-    if let Some(path) = text.strip_prefix("file://") {
-        return absolute(path).map(|_| text.to_owned()).map_err(|reason| format!("after \"file://\", {reason}"));
-    }
-    let bucket = text.strip_prefix("s3://").or_else(|| text.strip_prefix("gs://"));
-    match bucket {
-        Some(name) if !name.is_empty() && !name.starts_with('/') => Ok(text.to_owned()),
-        Some(_) => Err(format!("{text:?} names no bucket")),
-        None => Err(format!("{text:?} begins with none of \"file://\", \"s3://\" and \"gs://\"")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn texts_are_checked() {
-        assert_eq!(store_url("sqlite:///a/b.db"), Ok(StoreUrl::Sqlite("/a/b.db".into())));
-        assert!(matches!(store_url("postgres://u:secret@h/d"), Ok(StoreUrl::Postgres(_))));
-        for bad in ["", "mysql://x", "sqlite://a.db", "sqlite:///", "sqlite:///a/../b", "/var/lib/ash.db"] {
-            assert!(store_url(bad).is_err(), "{bad}");
-        }
-        for good in ["file:///var/x", "s3://bucket/prefix", "gs://bucket"] {
-            assert_eq!(snapshots_url(good), Ok(good.to_owned()));
-        }
-        for bad in ["", "file://x", "s3://", "s3:///x", "http://x"] {
-            assert!(snapshots_url(bad).is_err(), "{bad}");
-        }
-        assert_eq!((kept_for("never"), kept_for("30d")), (Ok(None), Ok(Some(TimeSpan(30 * 86_400)))));
-        assert_eq!((bound("unlimited"), bound("50G")), (Ok(None), Ok(Some(ByteCount(50 << 30)))));
-        for bad in ["", "30", "Never", "-1d", "99999d"] {
-            assert!(kept_for(bad).is_err(), "{bad}");
-        }
-        for bad in ["", "0", "1K", "lots", "50GB"] {
-            assert!(bound(bad).is_err(), "{bad}");
-        }
-        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        assert_eq!(
-            egress_list(&texts(&["pypi", "*.example.com"])).map(|list| list.to_string()),
-            Ok("pypi, *.example.com".to_owned())
-        );
-        assert!(egress_list(&texts(&["pypi", "a b"])).is_err_and(|reason| reason.contains("\"a b\"")));
-        assert!(ranges(&texts(&["127.0.0.1/32"])).is_ok_and(|ranges| ranges.len() == 1));
-        assert!(ranges(&texts(&["127.0.0.1"])).is_err_and(|reason| reason.contains("\"127.0.0.1\"")));
-        for bad in ["", "x", "./x", "/a/../b", "/a\0"] {
-            assert!(absolute(bad).is_err(), "{bad:?}");
-        }
-        for bad in ["", "4100", "localhost:4100", "127.0.0.1", "127.0.0.1:99999", "::1:4100x"] {
-            assert!(address(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn origins_are_such_as_browsers_send() {
-        let origins = |texts: &[&str]| cors_origins(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
-        assert_eq!(origins(&["*"]), Ok(CorsOrigins::Any));
-        assert_eq!(origins(&[]), Ok(CorsOrigins::These(Vec::new())));
-        for good in ["https://app.example", "http://localhost:3000", "http://[::1]:3000", "app://desktop"] {
-            assert_eq!(origins(&[good]), Ok(CorsOrigins::These(vec![good.to_owned()])));
-        }
-        for bad in ["", "app.example", "https://app.example/", "https://App.example", "https://u@x", "https://*.x/y", "null"] {
-            assert!(origins(&[bad]).is_err(), "{bad}");
-        }
-        assert!(origins(&["*", "https://app.example"]).is_err(), "either any or these");
-    }
-
-    #[test]
-    fn a_password_is_not_printed() {
-        let url = store_url("postgres://u:secret@h/d").expect("good");
-        assert!(!format!("{url:?}").contains("secret"));
-        assert!(!store_url("postgre://u:secret@h/d").expect_err("bad").contains("secret"));
     }
 }

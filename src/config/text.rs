@@ -205,6 +205,27 @@ pub(crate) fn count_in(count: Whole, range: RangeInclusive<u32>) -> Result<u32, 
     u32::try_from(count.0).ok().filter(|count| range.contains(count)).ok_or_else(refuse)
 }
 
+/// The keys that a manual page describes, as `section.key`, sorted; a section without keys stands for
+/// itself. Those of a page stand as `*key*` at the beginning of a line below `## [section]`.
+#[cfg(test)]
+pub(crate) fn documented(page: &str) -> Vec<String> {
+    let mut keys = Vec::new();
+    let (_, page) = page.split_once("\n# KEYS\n").expect("a page has keys");
+    let (page, _) = page.split_once("\n# ").expect("and ends in something else");
+    for section in page.split("\n## [").skip(1) {
+        let (section, text) = section.split_once(']').expect("the name of a section ends");
+        let heads = text.lines().filter(|line| line.starts_with('*')).map(|line| line.split(" = ").next().unwrap_or(line));
+        let named = heads.flat_map(|head| head.split(", ")).map(|key| format!("{section}.{}", key.trim_matches('*')));
+        let before = keys.len();
+        keys.extend(named);
+        if keys.len() == before {
+            keys.push(section.to_owned());
+        }
+    }
+    keys.sort();
+    keys
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;

@@ -40,7 +40,7 @@ async fn each_type_makes_its_variable_and_its_use_is_noted() {
     ] {
         let row = credentials.create(tenant, &new(kind, "sk-1")).await.expect("keeps it");
         assert_eq!(row.last_used_at, None);
-        let env = credentials.environment(tenant, &row.id.to_string()).await.expect("opens");
+        let env = credentials.environment(tenant, &row.id.to_string(), SessionId::new()).await.expect("opens");
         assert_eq!(env, BTreeMap::from([(variable.to_owned(), "sk-1".to_owned())]));
         assert!(world.store.get_credential(tenant, row.id).await.expect("reads").last_used_at.is_some());
     }
@@ -114,10 +114,37 @@ async fn another_master_key_takes_over_all_of_them() {
     assert_eq!(both.reseal().await.expect("nothing to do").resealed, 0);
     let new = world.under(&[2]);
     for (tenant, n, id) in ids {
-        let env = new.environment(tenant, &id.to_string()).await.expect("opens under the new one alone");
+        let env = new.environment(tenant, &id.to_string(), SessionId::new()).await.expect("opens under the new one alone");
         assert_eq!(env["ASH_CUSTOM_API_KEY"], format!("{tenant}{n}"));
         assert!(matches!(old.check(tenant, &id.to_string()).await, Err(CredentialError::Seal(SealError::NoMaster(_)))));
     }
+}
+
+#[tokio::test]
+async fn environments_of_older_releases_are_sealed_and_follow_the_master_key() {
+    let world = World::new();
+    let env = |value: &str| BTreeMap::from([("A".to_owned(), value.to_owned())]);
+    for n in 0..=RESEAL_STEP {
+        let clear = KeptEnv::Clear(env(&n.to_string()));
+        world.store.deploy_agent("t", &format!("agent-{n}"), "d", Some(clear)).await.expect("stores");
+    }
+    world.store.deploy_agent("t", "bare", "d", None).await.expect("stores");
+    assert!(matches!(world.under(&[]).reseal_envs().await, Err(CredentialError::NoMaster)));
+    for (keys, sealed) in [([1, 1], RESEAL_STEP + 1), ([1, 1], 0), ([2, 1], RESEAL_STEP + 1)] {
+        assert_eq!(world.under(&keys).reseal_envs().await.expect("seals"), sealed);
+    }
+    let new = world.under(&[2]);
+    for n in 0..=RESEAL_STEP {
+        let row = world.store.get_agent("t", &format!("agent-{n}")).await.expect("is there");
+        assert!(matches!(row.env, KeptEnv::Sealed { .. }));
+        let owner = EnvOwner::Agent { tenant: row.tenant, name: row.name };
+        assert_eq!(new.open_env(&owner, &row.env).expect("opens"), env(&n.to_string()));
+    }
+    assert!(matches!(world.under(&[3]).reseal_envs().await, Err(CredentialError::Seal(SealError::NoMaster(_)))));
+    // One that can not be opened holds up no other.
+    world.store.deploy_agent("t", "zz", "d", Some(KeptEnv::Clear(env("late")))).await.expect("stores");
+    assert!(world.under(&[3]).reseal_envs().await.is_err());
+    assert!(matches!(world.store.get_agent("t", "zz").await.expect("is there").env, KeptEnv::Sealed { .. }));
 }
 
 #[tokio::test]

@@ -26,14 +26,11 @@ use tower::ServiceExt;
 
 use super::keep;
 use super::stall::Watched;
+use super::tls::Tls;
 use crate::auth::peer;
-use crate::http::Origin;
+use crate::http::handover::Handover;
+use crate::http::{Origin, Scheme};
 
-/// Connections that one listener serves at a time. Each stream is one; the daemon may have 65 536
-/// descriptors (`LimitNOFILE=` of its unit).
-const CONNECTIONS_MAX: usize = 16_384;
-/// How long a client may take to send the head of a request.
-const HEAD_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a connection without a request is kept after a stop was asked for: whoever has just
 /// connected is about to send one. Less than the daemon's own drain deadline.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(2);
@@ -54,6 +51,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const CONTROL_NAME: &str = "control";
 /// Name under which it passes listeners for programs.
 const HTTP_NAME: &str = "http";
+/// What those are called that speak TLS, which it does not pass.
+const HTTPS_NAME: &str = "https";
 
 /// Why a listener can not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +82,21 @@ pub enum Listener {
     Control(UnixListener, String),
     /// For programs.
     Http(TcpListener, String),
+    /// For programs that speak TLS.
+    Https(TcpListener, Tls, String),
+}
+
+/// What connections may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// How long a client may take for the head of its first request.
+    pub head: Duration,
+    /// How long after an answer until the head of the next request is there.
+    pub idle: Duration,
+    /// How long a client may read nothing of what there is for it.
+    pub write: Duration,
+    /// Those that one listener serves at a time. Each stream is one. More wait to be accepted.
+    pub connections: usize,
 }
 
 /// What a listener does with connections.
@@ -90,8 +104,8 @@ pub enum Listener {
 pub struct Service {
     /// Answers.
     pub router: Router,
-    /// How long a client may read nothing of what there is for it.
-    pub write_timeout: Duration,
+    /// What connections may take.
+    pub bounds: Bounds,
     /// Counts what is open.
     pub open: IntGauge,
     /// Ends it.
@@ -127,14 +141,21 @@ struct Passed {
 }
 
 /// Takes what the service manager passed, and opens the rest.
-pub fn open(control: &Path, addresses: &[SocketAddr]) -> Result<Vec<Listener>, ListenError> {
+pub fn open(control: &Path, plain: &[SocketAddr], tls: Option<(&[SocketAddr], &Tls)>) -> Result<Vec<Listener>, ListenError> {
     let Passed { mut listeners, kept } = passed()?;
     if !listeners.iter().any(|listener| matches!(listener, Listener::Control(..))) {
         listeners.push(open_control(control)?);
     }
     // Socket units take the place of the configuration.
     let units = listeners.iter().any(|listener| matches!(listener, Listener::Http(..)));
-    listeners.extend(open_http(if units { &[] } else { addresses }, kept)?);
+    let plain = if units { &[] } else { plain };
+    let (secure, tls) = tls.unzip();
+    let opened = open_http(&[plain, secure.unwrap_or_default()].concat(), kept)?;
+    let opened = opened.into_iter().enumerate().map(|(at, listener)| match tls {
+        Some(tls) if at >= plain.len() => listener.over(tls),
+        _ => listener,
+    });
+    listeners.extend(opened);
     Ok(listeners)
 }
 
@@ -243,10 +264,18 @@ fn remove_stale(path: &Path) -> std::io::Result<()> {
 }
 
 impl Listener {
+    /// The same, for programs that speak TLS.
+    fn over(self, tls: &Tls) -> Self {
+        match self {
+            Self::Http(listener, address) => Self::Https(listener, tls.clone(), address.replacen("http", "https", 1)),
+            other => other,
+        }
+    }
+
     /// Where it listens, for people.
     pub fn address(&self) -> &str {
         match self {
-            Self::Control(_, address) | Self::Http(_, address) => address,
+            Self::Control(_, address) | Self::Http(_, address) | Self::Https(_, _, address) => address,
         }
     }
 
@@ -255,17 +284,23 @@ impl Listener {
         match self {
             Self::Control(..) => CONTROL_NAME,
             Self::Http(..) => HTTP_NAME,
+            Self::Https(..) => HTTPS_NAME,
         }
     }
 
     /// Serves connections until told to stop.
     pub async fn serve(self, service: Service) {
-        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let scheme = Scheme(if matches!(self, Self::Https(..)) { "https" } else { "http" });
+        let room = Arc::new(Semaphore::new(service.bounds.connections));
         loop {
-            let Ok(place) = room.clone().acquire_owned().await else { return };
+            let place = tokio::select! {
+                () = service.stop.cancelled() => return,
+                place = room.clone().acquire_owned() => place,
+            };
+            let Ok(place) = place else { return };
             let accepted = tokio::select! {
                 () = service.stop.cancelled() => return,
-                accepted = self.accept(service.write_timeout) => accepted,
+                accepted = self.accept(service.bounds.write) => accepted,
             };
             let (stream, origin) = match accepted {
                 Ok(accepted) => accepted,
@@ -278,8 +313,21 @@ impl Listener {
             let (counted, serving) = (Counted::new(&service.open), service.clone());
             service.tasks.spawn(async move {
                 match stream {
-                    Stream::Unix(stream) => serve_connection(stream, origin, serving).await,
-                    Stream::Tcp(stream) => serve_connection(stream, origin, serving).await,
+                    Stream::Unix(stream) => serve_connection(stream, (origin, scheme), serving).await,
+                    Stream::Tcp(stream, None) => serve_connection(stream, (origin, scheme), serving).await,
+                    Stream::Tcp(stream, Some(tls)) => {
+                        let (stop, head) = (serving.stop.clone(), serving.bounds.head);
+                        let secured = tokio::select! {
+                            // It has asked for nothing yet.
+                            () = stop.cancelled() => return,
+                            secured = tokio::time::timeout(head, tls.accept(stream)) => secured,
+                        };
+                        match secured {
+                            Ok(Ok(stream)) => serve_connection(stream, (origin, scheme), serving).await,
+                            Ok(Err(error)) => tracing::debug!(error = %error, "no TLS with a client, ignoring"),
+                            Err(_) => tracing::debug!("a client did not bring TLS about in time, ignoring"),
+                        }
+                    }
                 }
                 drop((place, counted));
             });
@@ -294,7 +342,7 @@ impl Listener {
                 let admitted = peer::admit(Uid::from_raw(credentials.uid()), Gid::from_raw(credentials.gid()));
                 Ok((Stream::Unix(stream), Origin::Local(admitted)))
             }
-            Self::Http(listener, _) => {
+            Self::Http(listener, _) | Self::Https(listener, ..) => {
                 let (stream, address) = listener.accept().await?;
                 // Frames are small and each is waited for.
                 stream.set_nodelay(true)?;
@@ -302,7 +350,8 @@ impl Listener {
                 // (tcp(7)). Behind it the socket's buffer fills up, which `Watched` sees.
                 let millis = u32::try_from(write_timeout.as_millis()).unwrap_or(u32::MAX);
                 setsockopt(&stream, sockopt::TcpUserTimeout, &millis)?;
-                Ok((Stream::Tcp(stream), Origin::Remote(address)))
+                let tls = if let Self::Https(_, tls, _) = self { Some(tls.clone()) } else { None };
+                Ok((Stream::Tcp(stream, tls), Origin::Remote(address)))
             }
         }
     }
@@ -310,30 +359,41 @@ impl Listener {
 
 enum Stream {
     Unix(tokio::net::UnixStream),
-    Tcp(tokio::net::TcpStream),
+    Tcp(tokio::net::TcpStream, Option<Tls>),
 }
 
-async fn serve_connection<S>(stream: S, origin: Origin, service: Service)
+async fn serve_connection<S>(stream: S, (origin, scheme): (Origin, Scheme), service: Service)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let Service { router, write_timeout, stop, .. } = service;
-    let stream = Watched::new(stream, write_timeout);
+    let Service { router, bounds, stop, .. } = service;
+    let stream = Watched::new(stream, bounds.write);
     let asked = CancellationToken::new();
-    let first = asked.clone();
+    let (first, handover) = (asked.clone(), Handover::default());
+    let asking = handover.clone();
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         first.cancel();
         request.extensions_mut().insert(origin.clone());
+        request.extensions_mut().insert(scheme);
+        request.extensions_mut().insert(asking.clone());
         let router = router.clone();
         Box::pin(async move { Ok::<_, Infallible>(answer(router, request.map(Body::new)).await) })
     });
     let mut connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_DEADLINE)
+        // From the answer before, or from the start.
+        .header_read_timeout(bounds.idle)
         .max_buf_size(HEAD_MAX)
         .serve_connection(TokioIo::new(stream), service);
+    let silent = async {
+        if tokio::time::timeout(bounds.head, asked.cancelled()).await.is_ok() {
+            std::future::pending().await
+        }
+    };
     let served = tokio::select! {
         served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => served,
+        // Nobody waits for an answer.
+        () = silent => return,
         () = async {
             stop.cancelled().await;
             // hyper would close a connection without a request at once, and its client sees an
@@ -347,7 +407,8 @@ where
     if let Err(error) = served {
         tracing::debug!(error = crate::report::chain(&error), "a connection ended early, ignoring");
     }
-    let stream = connection.into_parts().io.into_inner();
+    let parts = connection.into_parts();
+    let Some(stream) = handover.give(parts.io.into_inner(), parts.read_buf).await else { return };
     tokio::select! {
         // Nothing is owed to whoever is still sending then.
         () = async { stop.cancelled().await; tokio::time::sleep(LINGER_SILENCE).await } => {}
@@ -400,6 +461,9 @@ mod tests {
         text
     }
 
+    const BOUNDS: Bounds =
+        Bounds { head: Duration::from_secs(60), idle: Duration::from_secs(60), write: Duration::from_secs(60), connections: 100 };
+
     /// A listener that answers whoever asks for `/`.
     struct Served {
         address: SocketAddr,
@@ -410,11 +474,15 @@ mod tests {
 
     impl Served {
         fn new(answer: &'static str) -> Self {
+            Self::within(answer, BOUNDS)
+        }
+
+        fn within(answer: &'static str, bounds: Bounds) -> Self {
             let (addresses, mut kept) = opened(&[any([127, 0, 0, 1])], Vec::new());
             let listener = kept.remove(0).1;
             listener.set_nonblocking(true).expect("sets");
             let listener = http(TcpListener::from_std(listener).expect("is one")).expect("has an address");
-            let service = service(axum::routing::get(async move || answer), Duration::from_secs(60));
+            let service = Service { bounds, ..service(axum::routing::get(async move || answer), BOUNDS.write) };
             let (stop, tasks) = (service.stop.clone(), service.tasks.clone());
             let serving = tokio::spawn(listener.serve(service));
             Self { address: addresses[0], stop, serving, tasks }
@@ -445,6 +513,66 @@ mod tests {
         assert!(ask(&mut served.connect().await).await.ends_with("here"));
         served.stop().await;
         assert!(ask(&mut quiet).await.ends_with("here"));
+        served.drain().await;
+    }
+
+    #[tokio::test]
+    async fn who_sends_no_whole_head_and_who_asks_nothing_more_is_let_go() {
+        let soon = Duration::from_millis(50);
+        let request = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+        for (bounds, sent, answer) in [
+            (Bounds { head: soon, ..BOUNDS }, "", ""),
+            (Bounds { head: soon, ..BOUNDS }, "GET / HTTP/1.1\r\nhost: ", ""),
+            (Bounds { idle: soon, ..BOUNDS }, "GET / HTTP/1.1\r\nhost: ", ""),
+            (Bounds { idle: soon, ..BOUNDS }, request, "here"),
+            (Bounds { idle: soon, ..BOUNDS }, &format!("{request}GET / HTT"), "here"),
+        ] {
+            let mut served = Served::within("here", bounds);
+            let mut client = served.connect().await;
+            client.write_all(sent.as_bytes()).await.expect("sends");
+            let mut text = String::new();
+            client.read_to_string(&mut text).await.expect("is let go");
+            assert!(text.ends_with(answer) && text.is_empty() == answer.is_empty(), "{sent:?}: {text}");
+            drop(client);
+            served.stop().await;
+            served.drain().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn who_asks_within_the_time_keeps_its_connection() {
+        let mut served = Served::within("here", Bounds { head: Duration::from_millis(200), ..BOUNDS });
+        let mut client = served.connect().await;
+        let mut answer = [0; 1024];
+        // The time for the first head is over by the second, which has another one.
+        for _ in 0..2 {
+            client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("sends");
+            let count = client.read(&mut answer).await.expect("reads");
+            assert!(String::from_utf8_lossy(&answer[..count]).ends_with("here"));
+            // Another one waits as long for nothing, and is gone.
+            let mut other = served.connect().await;
+            assert_eq!(other.read(&mut [0]).await.expect("reads"), 0);
+        }
+        drop(client);
+        served.stop().await;
+        served.drain().await;
+    }
+
+    #[tokio::test]
+    async fn those_beyond_the_bound_wait_until_one_goes() {
+        let mut served = Served::within("here", Bounds { connections: 1, ..BOUNDS });
+        let mut first = served.connect().await;
+        first.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("sends");
+        first.read_u8().await.expect("is served");
+        let mut second = served.connect().await;
+        let asked = tokio::time::timeout(Duration::from_millis(100), ask(&mut second)).await;
+        assert!(asked.is_err(), "it is not served yet: {asked:?}");
+        drop(first);
+        let mut text = String::new();
+        second.read_to_string(&mut text).await.expect("reads");
+        assert!(text.ends_with("here"), "{text}");
+        drop(second);
+        served.stop().await;
         served.drain().await;
     }
 
@@ -503,7 +631,7 @@ mod tests {
     fn service(route: axum::routing::MethodRouter, write_timeout: Duration) -> Service {
         Service {
             router: Router::new().route("/", route),
-            write_timeout,
+            bounds: Bounds { write: write_timeout, ..BOUNDS },
             open: IntGauge::new("open", "what is open").expect("a name"),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),

@@ -10,6 +10,8 @@ mod lock;
 mod notify;
 mod owner;
 mod stall;
+mod tls;
+mod traces;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,22 +27,35 @@ use crate::auth::key::Keys;
 use crate::config::model::Auth;
 use crate::config::settings::StoreUrl;
 use crate::config::{ConfigError, Settings, Sources, credential};
-use crate::credential::Credentials;
+use crate::credential::{CredentialError, Credentials};
 use crate::crypt::master::{MasterError, MasterKeys};
 use crate::doctor::{Doctor, Secrets};
+use crate::eval::{EvalRules, Evals};
 use crate::fault::{self, Point};
 use crate::gc::Gc;
 use crate::gc::plan::Rules;
-use crate::http::{About, App, cors, router};
+use crate::http::{About, App, cors, rate, router};
 use crate::link::shim::{Ask, EgressLimits, Gateway, KeyAs};
+use crate::project_file::ProjectFiles;
+use crate::queue::{Queue, QueueRules};
 use crate::sandbox::Launcher;
 use crate::sandbox::direct::{Direct, DirectSettings};
+use crate::sandbox::measured::Measured;
 use crate::sandbox::remote::Remote;
 use crate::sandbox::walls::{BWRAP, WallSettings, Walls};
+use crate::schedule::Schedules;
+use crate::session::attachments::Files;
 use crate::session::{EgressRules, LimitRules, Owners, RecoverError, SessionSettings, Sessions, SnapshotRules, Times};
 use crate::snapshot::{SnapshotError, Snapshots};
+use crate::store::project_file::FileLimits;
 use crate::store::sqlite::Sqlite;
 use crate::store::{Store, StoreError};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::names::Names;
+use crate::telemetry::trace::setup::BadHeaders;
+use crate::telemetry::trace::{TraceError, Tracer};
+use crate::webhook::Webhooks;
+use tls::Tls;
 
 /// How long requests under way may take to end after a stop was asked for. Streams end at once:
 /// their clients go on from their cursor.
@@ -92,12 +107,26 @@ pub enum DaemonError {
         /// Why not.
         reason: String,
     },
-    /// The key of the model API can not be used.
-    #[error("model key")]
+    /// A secret of the operator's can not be used.
+    #[error("credentials")]
     Credential(#[from] credential::CredentialError),
     /// The master key is there, but can not be used.
     #[error(transparent)]
     Master(#[from] MasterError),
+    /// The listener can not speak TLS.
+    #[error("TLS of the listener (http.tls_listen)")]
+    Tls(#[from] tls::TlsError),
+    /// What a collector of traces wants to see can not be used.
+    #[error("{} {source}", path.display())]
+    TraceHeaders {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: BadHeaders,
+    },
+    /// No traces can be sent.
+    #[error("traces")]
+    Trace(#[from] TraceError),
     /// Another daemon uses the state folder.
     #[error(transparent)]
     Lock(#[from] lock::LockError),
@@ -135,7 +164,15 @@ pub enum DaemonError {
 impl DaemonError {
     /// Whether only a change of the configuration helps, so that no restart should be tried.
     pub const fn is_config(&self) -> bool {
-        matches!(self, Self::Config(_) | Self::Unsupported { .. } | Self::Credential(_) | Self::Master(_))
+        matches!(
+            self,
+            Self::Config(_)
+                | Self::Unsupported { .. }
+                | Self::Credential(_)
+                | Self::TraceHeaders { .. }
+                | Self::Master(_)
+                | Self::Tls(_)
+        )
     }
 }
 
@@ -148,14 +185,18 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
     };
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     let model_key = credential::model_key(credentials.as_deref(), &root)?;
+    let traces = traces::find(&settings, credentials.as_deref(), &root, coordinator_id())?;
     let master = credential::master_keys(credentials.as_deref(), &root)?;
     let master = master.map_or(Ok(None), |(path, keys)| MasterKeys::parse(&path, &keys))?;
 
     let lock = lock::acquire(&options.data)?;
-    let store = open_store(&settings, &options.data)?;
+    let metrics = Metrics::new(Names::new(settings.metrics.agents, settings.metrics.tenants));
+    let tls = open_tls(&settings, credentials.as_deref(), &root, &metrics)?;
+    let tracer = traces.map_or(Ok(Tracer::default()), |rules| Tracer::open(rules, &metrics))?;
+    let store = open_store(&settings, &options.data, &metrics)?;
     let versions = Arc::new(open_versions(&settings, &options.data)?);
     let credentials = Credentials::new(store.clone(), master.clone());
-    let launcher = open_launcher(&settings, &options);
+    let launcher: Arc<dyn Launcher> = Arc::new(Measured::new(open_launcher(&settings, &options), metrics.clone()));
     for lack in launcher.lacks() {
         tracing::warn!(lack, "sandboxes are weaker than they should be");
     }
@@ -170,6 +211,8 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
         Err(error) => tracing::error!("no sandbox can be made: {error}"),
     }
     let session_settings = SessionSettings {
+        metrics,
+        tracer: tracer.clone(),
         credentials: credentials.clone(),
         runtime: settings.runtime.claude.clone(),
         limits: LimitRules { default: settings.limits, max: settings.max_limits },
@@ -197,6 +240,8 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
         },
         uploads: options.data.join("uploads"),
         upload_bytes: settings.http.upload_bytes,
+        attachments: Files::new(&options.data),
+        attachment_bytes: settings.http.attachment_bytes,
         snapshots: SnapshotRules { policy: settings.snapshots.policy, keep: settings.snapshots.keep as usize },
         egress: egress(&settings),
         ask: Ask { timeout_ms: Some(settings.permissions.timeout.0 * 1000), on_timeout: settings.permissions.on_timeout },
@@ -222,41 +267,77 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
 
     let rules =
         PathRules { roots: settings.agents.path_roots.clone(), remote: settings.agents.remote_paths, base: options.data.clone() };
-    let gc = Arc::new(Gc::new(store.clone(), snapshots, versions.clone(), sessions.clone(), retention(&settings)));
+    let file_limits = FileLimits { count: settings.files.max, bytes: settings.files.max_bytes.0 };
+    let files = ProjectFiles::new(store.clone(), &options.data, file_limits);
+    let gc = Gc::new(store.clone(), snapshots, versions.clone(), sessions.clone(), files.clone(), retention(&settings));
+    let gc = Arc::new(gc);
+    let queue_rules = QueueRules { workers: settings.queue.workers as usize, pending: settings.queue.pending };
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let queue = Arc::new(Queue::new(store.clone(), sessions.clone(), queue_rules, stop.clone()));
+    let schedules = Schedules::new(store.clone(), queue.clone(), settings.schedules.clone());
+    let webhooks = Webhooks::new(store.clone(), master, settings.webhooks.clone(), sessions.metrics().clone());
+    let eval_rules = EvalRules { workers: settings.evals.workers, runs: settings.evals.runs };
+    let evals = Arc::new(Evals::new(store.clone(), sessions.clone(), eval_rules, stop.clone()));
     let app = App {
         sessions: sessions.clone(),
-        agents: Agents::new(store.clone(), versions, rules),
+        webhooks: webhooks.clone(),
+        schedules: schedules.clone(),
+        agents: Agents::new(store.clone(), versions, credentials.clone(), rules),
         keys: Keys::new(store.clone()),
-        credentials,
+        credentials: credentials.clone(),
+        queue: queue.clone(),
+        files,
+        evals: evals.clone(),
         gc: gc.clone(),
         store,
-        about: Arc::new(About { started: std::time::SystemTime::now(), coordinator_id: coordinator_id(), lacks, doctor }),
+        about: Arc::new(About {
+            started: std::time::SystemTime::now(),
+            coordinator_id: coordinator_id(),
+            data: options.data.clone(),
+            lacks,
+            docs: settings.http.docs,
+            public_url: settings.http.public_url.clone(),
+            doctor,
+        }),
+        limits: Arc::new(rate::Limits::new(rate_rules(&settings))),
         stop: stop.clone(),
     };
-    let listeners = listen::open(&options.control, &settings.http.listen)?;
+    let listeners =
+        listen::open(&options.control, &settings.http.listen, tls.as_ref().map(|tls| (&settings.http.tls_listen[..], tls)))?;
     let local = router(app);
     // No page has any business on the control socket.
     let remote = cors::layer(&settings.http.cors_origins).map_or_else(|| local.clone(), |cors| local.clone().layer(cors));
     for listener in listeners {
         tracing::info!(address = listener.address(), "listening");
-        let router = if matches!(listener, listen::Listener::Http(..)) { &remote } else { &local };
+        let router = if matches!(listener, listen::Listener::Control(..)) { &local } else { &remote };
         let service = listen::Service {
             router: router.clone(),
-            write_timeout: Duration::from_secs(settings.http.write_timeout.0),
+            bounds: bounds(&settings),
             open: sessions.metrics().connections.with_label_values(&[listener.kind()]),
             stop: stop.clone(),
             tasks: tasks.clone(),
         };
         tasks.spawn(listener.serve(service));
     }
+    tasks.spawn(queue.run());
+    tasks.spawn(schedules.run(stop.clone()));
+    tasks.spawn(evals.run());
+    tasks.spawn(webhooks.run(sessions.moved(), stop.clone()));
     notify::ready(&sessions);
     let beat = tokio::spawn(notify::keep_up(sessions.clone()));
     let compacting = tokio::spawn(sessions.clone().keep_compact(Duration::from_secs(settings.log.keep_deltas.0)));
     let collecting = tokio::spawn(gc.keep_running());
     let sweeping = tokio::spawn(sessions.clone().keep_swept(Duration::from_secs(settings.sessions.sweep_every.0)));
     let watching = tokio::spawn(sessions.clone().watch_store());
-    wait_for_stop(|| read_model_key(&sessions, &root)).await?;
+    let sealing = tokio::spawn(seal_envs(credentials));
+    let renewing = tls.clone().map(|tls| tokio::spawn(tls.watch(tls::WATCH_PAUSE)));
+    wait_for_stop(async || {
+        read_model_key(&sessions, &root).await;
+        if let Some(tls) = &tls {
+            tls.reload();
+        }
+    })
+    .await?;
 
     notify::stopping();
     if host_stops(&*launcher).await {
@@ -276,11 +357,28 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
         tracing::info!("some requests were still under way");
     }
     sessions.close().await;
+    tracer.close().await;
     beat.abort();
     compacting.abort();
     collecting.abort();
+    sealing.abort();
+    if let Some(renewing) = renewing {
+        renewing.abort();
+    }
     drop(lock);
     Ok(())
+}
+
+/// Seals what an older release, or a daemon without a master key, left in the clear.
+async fn seal_envs(credentials: Credentials) {
+    match credentials.reseal_envs().await {
+        Ok(0) | Err(CredentialError::NoMaster) => {}
+        Ok(count) => tracing::info!(count, "environments of agents and sessions are sealed"),
+        Err(error) => tracing::warn!(
+            error = crate::report::chain(&error),
+            "environments of agents and sessions could not all be sealed, ignoring"
+        ),
+    }
 }
 
 /// Makes sure that what is on this host belongs to the database, and writes that down.
@@ -293,9 +391,9 @@ async fn claim(sessions: &Sessions, data: &Path, snapshots: Option<&Path>) -> Re
     snapshots.map_or(Ok(()), |folder| owner::write(folder, &name)).map_err(os)
 }
 
-fn open_store(settings: &Settings, data: &Path) -> Result<Arc<dyn Store>, DaemonError> {
+fn open_store(settings: &Settings, data: &Path, metrics: &Metrics) -> Result<Arc<dyn Store>, DaemonError> {
     match &settings.store {
-        StoreUrl::Sqlite(path) => Ok(Arc::new(Sqlite::open(&in_data(path, data, "ash.db"))?)),
+        StoreUrl::Sqlite(path) => Ok(Arc::new(Sqlite::open_measured(&in_data(path, data, "ash.db"), metrics.clone())?)),
         StoreUrl::Postgres(_) => {
             Err(DaemonError::Unsupported { key: "store.url", reason: "this version keeps its state in SQLite only".to_owned() })
         }
@@ -319,6 +417,16 @@ fn in_data_url(url: &str, data: &Path) -> String {
 pub const DEFAULT_DATA: &str = "/var/lib/ash";
 /// The control socket of an installed Ash.
 pub const DEFAULT_CONTROL: &str = "/run/ash/ash.sock";
+
+fn open_tls(settings: &Settings, credentials: Option<&Path>, root: &Path, metrics: &Metrics) -> Result<Option<Tls>, DaemonError> {
+    let http = &settings.http;
+    if http.tls_listen.is_empty() {
+        return Ok(None);
+    }
+    let file = |set: &Option<PathBuf>, name| set.clone().unwrap_or_else(|| credential::tls_file(name, credentials, root));
+    let files = tls::Files { certificate: file(&http.tls_cert, "tls_cert"), key: file(&http.tls_key, "tls_key") };
+    Ok(Some(Tls::open(files, metrics.tls_certificate_expiry.clone())?))
+}
 
 fn open_versions(settings: &Settings, data: &Path) -> Result<Versions, DaemonError> {
     let limits = crate::agent::ContentLimits { max_bytes: settings.agents.max_bytes, max_files: settings.agents.max_files };
@@ -345,6 +453,26 @@ fn retention(settings: &Settings) -> Rules {
         ended_after: kept.ended_after.map(|time| Duration::from_secs(time.0)),
         snapshot_bytes: kept.snapshot_bytes.map(|size| size.0),
         agent_versions: kept.agent_versions as usize,
+        audit_after: kept.audit_after.map(|time| Duration::from_secs(time.0)),
+    }
+}
+
+fn rate_rules(settings: &Settings) -> rate::Rules {
+    let http = &settings.http;
+    rate::Rules {
+        requests: http.rate_limit.map(|rate| (rate, http.rate_burst)),
+        creations: http.create_limit.map(|rate| (rate, http.create_burst)),
+        failures: http.failure_limit.map(|rate| (rate, rate.times)),
+    }
+}
+
+fn bounds(settings: &Settings) -> listen::Bounds {
+    let http = &settings.http;
+    listen::Bounds {
+        head: Duration::from_secs(http.head_timeout.0),
+        idle: Duration::from_secs(http.idle_timeout.0),
+        write: Duration::from_secs(http.write_timeout.0),
+        connections: http.connections as usize,
     }
 }
 
@@ -405,7 +533,7 @@ async fn read_model_key(sessions: &Sessions, root: &Path) {
 }
 
 /// Waits for a signal to stop, and reloads at each SIGHUP.
-async fn wait_for_stop<F: Future<Output = ()>>(reload: impl Fn() -> F) -> Result<(), DaemonError> {
+async fn wait_for_stop(reload: impl AsyncFn()) -> Result<(), DaemonError> {
     let os = |source| DaemonError::Os { what: "wait for signals", source };
     let mut terminate = signal(SignalKind::terminate()).map_err(os)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(os)?;

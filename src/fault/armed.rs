@@ -22,6 +22,7 @@ pub const NAMES: &[(&str, Point)] = &[
     ("open.room", Point::OpenRoom),
     ("open.restoring", Point::OpenRestoring),
     ("open.restored", Point::OpenRestored),
+    ("open.laid", Point::OpenLaid),
     ("open.set-up", Point::OpenSetUp),
     ("open.done", Point::OpenDone),
     ("open.logged", Point::OpenLogged),
@@ -55,11 +56,30 @@ pub const NAMES: &[(&str, Point)] = &[
     ("delete.stored", Point::DeleteStored),
     ("host.stops", Point::HostStops),
     ("host.put-away", Point::HostPutAway),
+    ("webhook.sent", Point::WebhookSent),
+    ("webhook.noted", Point::WebhookNoted),
     ("gc.disowned", Point::GcDisowned),
     ("gc.emptied", Point::GcEmptied),
     ("gc.part", Point::GcPart),
     ("gc.gone", Point::GcGone),
     ("gc.snapshot", Point::GcSnapshot),
+    ("queue.stored", Point::QueueStored),
+    ("queue.claimed", Point::QueueClaimed),
+    ("queue.made", Point::QueueMade),
+    ("queue.posted", Point::QueuePosted),
+    ("queue.joined", Point::QueueJoined),
+    ("queue.tried", Point::QueueTried),
+    ("queue.left", Point::QueueLeft),
+    ("schedule.due", Point::ScheduleDue),
+    ("schedule.fired", Point::ScheduleFired),
+    ("eval.stored", Point::EvalStored),
+    ("eval.claimed", Point::EvalClaimed),
+    ("eval.made", Point::EvalMade),
+    ("eval.posted", Point::EvalPosted),
+    ("eval.joined", Point::EvalJoined),
+    ("eval.asked", Point::EvalAsked),
+    ("eval.judged", Point::EvalJudged),
+    ("eval.left", Point::EvalLeft),
 ];
 
 static ARMED: LazyLock<Option<Point>> = LazyLock::new(|| {
@@ -96,6 +116,6 @@ mod tests {
         for (at, (name, point)) in NAMES.iter().enumerate() {
             assert_eq!(*point as usize, at, "{name}");
         }
-        assert_eq!(NAMES.last().map(|(_, point)| *point), Some(Point::GcSnapshot), "none is left out");
+        assert_eq!(NAMES.last().map(|(_, point)| *point), Some(Point::EvalLeft), "none is left out");
     }
 }

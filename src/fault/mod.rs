@@ -32,6 +32,8 @@ pub enum Point {
     OpenRestoring,
     /// All of it is there; the shim knows no session.
     OpenRestored,
+    /// What was said before the session began is there; the shim knows no session.
+    OpenLaid,
     /// The shim knows its session; an agent's files are not there yet.
     OpenSetUp,
     /// All is there, and the log does not say so.
@@ -98,6 +100,10 @@ pub enum Point {
     HostStops,
     /// All sessions are put away.
     HostPutAway,
+    /// An event was sent to a webhook, and nothing of it is stored.
+    WebhookSent,
+    /// That it came through is stored, and the next one was not sent.
+    WebhookNoted,
     /// An ended session belongs to nobody any more; all of it is there.
     GcDisowned,
     /// It has no snapshots any more, and all of its log.
@@ -108,4 +114,38 @@ pub enum Point {
     GcGone,
     /// A snapshot that is not needed was removed, and others were not.
     GcSnapshot,
+    /// An item of the queue is stored, and who asked was not told.
+    QueueStored,
+    /// It has a worker and the id of a session; nothing was done about it.
+    QueueClaimed,
+    /// Its session is there, without its message.
+    QueueMade,
+    /// Its turn is there, and it does not know.
+    QueuePosted,
+    /// It knows its turn, and nobody waits for its end.
+    QueueJoined,
+    /// Its result is stored; its session is to be ended.
+    QueueTried,
+    /// Its session has ended, and it does not know.
+    QueueLeft,
+    /// A schedule is due, and nothing of that is stored.
+    ScheduleDue,
+    /// A schedule has fired: its item and what comes next are stored.
+    ScheduleFired,
+    /// A run of evals is stored, and none of its cases is asked.
+    EvalStored,
+    /// A case has a worker, and no session yet.
+    EvalClaimed,
+    /// Its session is there, and its question is not in it.
+    EvalMade,
+    /// The question is in the session, or the judge's message, and the case does not know its turn.
+    EvalPosted,
+    /// The case knows its turn.
+    EvalJoined,
+    /// What came of a case is stored, and its session is not ended.
+    EvalAsked,
+    /// What the judge said is stored, and its session is not ended.
+    EvalJudged,
+    /// A session is ended, and nobody knows.
+    EvalLeft,
 }

@@ -14,11 +14,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::agent::Digest;
+use crate::session::attachments::Found;
 use crate::snapshot::SnapshotId;
 use crate::store::DeployRow;
 use crate::wire::gc::GcKind;
 use crate::wire::quantity::{ByteCount, TimeSpan};
-use crate::wire::{SessionId, Timestamp};
+use crate::wire::{AttachmentId, SessionId, Timestamp};
 
 /// How old files have to be before it counts that no row knows them: a deploy and a fork write their
 /// files first.
@@ -33,6 +34,8 @@ pub struct Rules {
     pub snapshot_bytes: Option<u64>,
     /// Newest versions of each agent that are kept without a session.
     pub agent_versions: usize,
+    /// How long entries of the audit log are kept; `None`: for ever.
+    pub audit_after: Option<Duration>,
 }
 
 /// All that there is.
@@ -50,6 +53,10 @@ pub struct Inventory {
     pub current: BTreeSet<String>,
     /// What was deployed for the agents that there are.
     pub deploys: Vec<DeployRow>,
+    /// Attachments that the database knows.
+    pub attachments: BTreeSet<(SessionId, AttachmentId)>,
+    /// Files of attachments.
+    pub attachment_files: Vec<Found>,
 }
 
 /// A session.
@@ -126,6 +133,8 @@ pub enum Item {
     Orphans(SessionId),
     /// The files of a version.
     Version(Digest),
+    /// An attachment, or the file of one, that is without the other.
+    Attachment(SessionId, AttachmentId),
 }
 
 impl Item {
@@ -136,6 +145,7 @@ impl Item {
             Self::Snapshot { .. } => GcKind::Snapshot,
             Self::Orphans(_) => GcKind::OrphanSnapshots,
             Self::Version(_) => GcKind::AgentVersion,
+            Self::Attachment(..) => GcKind::Attachment,
         }
     }
 
@@ -145,6 +155,7 @@ impl Item {
             Self::Session(id) | Self::Orphans(id) => id.to_string(),
             Self::Snapshot { id, .. } => format!("{}/{}", id.session, id.event),
             Self::Version(digest) => digest.to_string(),
+            Self::Attachment(session, id) => format!("{session}/{id}"),
         }
     }
 }
@@ -176,7 +187,33 @@ pub fn plan(inventory: &Inventory, rules: &Rules) -> Plan {
     orphans(inventory, &mut plan);
     snapshots(inventory, rules, &gone, &mut plan);
     versions(inventory, rules, &gone, &mut plan);
+    attachments(inventory, &gone, &mut plan);
     plan
+}
+
+/// Attachments and files of attachments that have not each other. Those of sessions that go, go with them.
+fn attachments(inventory: &Inventory, gone: &BTreeSet<SessionId>, plan: &mut Plan) {
+    let files: BTreeMap<_, _> = inventory.attachment_files.iter().map(|file| ((file.session, file.id), file.bytes)).collect();
+    let known: BTreeSet<_> = inventory.sessions.iter().map(|session| session.id).collect();
+    for (session, id) in inventory.attachments.iter().filter(|(session, _)| !gone.contains(session)) {
+        // A fork has its attachments before its row.
+        let is_old = || made_at(*session).is_none_or(|made| age(inventory, made) >= GRACE);
+        let reason = match files.get(&(*session, *id)) {
+            None => "its file is missing",
+            Some(_) if !known.contains(session) && is_old() => "its session is not known",
+            Some(_) => continue,
+        };
+        let bytes = files.get(&(*session, *id)).copied().unwrap_or(0);
+        plan.removals.push(Removal { item: Item::Attachment(*session, *id), reason: reason.to_owned(), bytes });
+    }
+    for file in &inventory.attachment_files {
+        let is_known = inventory.attachments.contains(&(file.session, file.id)) || gone.contains(&file.session);
+        // It is written before its row.
+        if !is_known && age(inventory, file.at) >= GRACE {
+            let reason = "it is no attachment".to_owned();
+            plan.removals.push(Removal { item: Item::Attachment(file.session, file.id), reason, bytes: file.bytes });
+        }
+    }
 }
 
 fn age(inventory: &Inventory, of: Timestamp) -> Duration {
@@ -370,6 +407,8 @@ mod tests {
                         at: at(hours),
                     })
                     .collect(),
+                attachments: BTreeSet::new(),
+                attachment_files: Vec::new(),
             }
         }
     }
@@ -380,6 +419,7 @@ mod tests {
             ended_after,
             snapshot_bytes,
             agent_versions,
+            audit_after: None,
         })
     }
 
@@ -398,6 +438,10 @@ mod tests {
                     facts.bytes -= removal.bytes;
                 }
                 Item::Version(digest) => inventory.versions.retain(|version| version.digest != digest),
+                Item::Attachment(session, id) => {
+                    inventory.attachments.remove(&(session, id));
+                    inventory.attachment_files.retain(|file| (file.session, file.id) != (session, id));
+                }
             }
         }
         inventory
@@ -440,7 +484,7 @@ mod tests {
 
         #[test]
         fn without_rules_only_what_nobody_knows_goes(before in inventory()) {
-            let plan = plan(&before, &Rules { ended_after: None, snapshot_bytes: None, agent_versions: usize::MAX });
+            let plan = plan(&before, &Rules { ended_after: None, snapshot_bytes: None, agent_versions: usize::MAX, audit_after: None });
             for removal in plan.removals {
                 match removal.item {
                     Item::Session(id) => {
@@ -451,7 +495,7 @@ mod tests {
                         let digest = digest.to_string();
                         prop_assert!(!before.deploys.iter().any(|deploy| deploy.digest == digest));
                     }
-                    Item::Snapshot { .. } => prop_assert!(false, "{:?}", removal),
+                    Item::Snapshot { .. } | Item::Attachment(..) => prop_assert!(false, "{:?}", removal),
                 }
             }
         }
@@ -459,7 +503,7 @@ mod tests {
         #[test]
         fn ended_sessions_go_when_their_time_has_come_and_not_before(before in inventory(), hours in 0i64..100) {
             let kept = Duration::from_secs(u64::try_from(hours).expect("positive") * 3600);
-            let plan = plan(&before, &Rules { ended_after: Some(kept), snapshot_bytes: None, agent_versions: 1 });
+            let plan = plan(&before, &Rules { ended_after: Some(kept), snapshot_bytes: None, agent_versions: 1, audit_after: None });
             for session in &before.sessions {
                 let goes = plan.removals.iter().any(|removal| removal.item == Item::Session(session.id));
                 let due = match session.stage {
@@ -498,10 +542,49 @@ mod tests {
             versions: vec![version(1, hours)],
             current: BTreeSet::new(),
             deploys: Vec::new(),
+            attachments: BTreeSet::new(),
+            attachment_files: Vec::new(),
         };
-        let rules = Rules { ended_after: None, snapshot_bytes: None, agent_versions: 5 };
+        let rules = Rules { ended_after: None, snapshot_bytes: None, agent_versions: 5, audit_after: None };
         assert_eq!(plan(&inventory(0), &rules).removals, []);
         assert_eq!(plan(&inventory(2), &rules).removals.len(), 2);
+    }
+
+    #[test]
+    fn attachments_go_that_have_no_file_or_no_session_and_files_that_have_no_row_once_they_are_old() {
+        let (alive, over, young, old) = (id(1, 90), id(2, 90), id(3, 0), id(4, 90));
+        let ids: Vec<_> = (0..8).map(|_| AttachmentId::new()).collect();
+        let session = |id, stage| SessionFacts { id, digest: digest(1).to_string(), stage };
+        let file = |session, number: usize, hours| Found { session, id: ids[number], bytes: 5, at: at(hours) };
+        let inventory = Inventory {
+            now: Timestamp(NOW),
+            sessions: vec![session(alive, Stage::Alive), session(over, Stage::Ended { at: at(50) })],
+            snapshots: BTreeMap::new(),
+            versions: Vec::new(),
+            current: BTreeSet::new(),
+            deploys: Vec::new(),
+            attachments: [(alive, 0), (alive, 1), (over, 2), (young, 3), (old, 4)].map(|(session, n)| (session, ids[n])).into(),
+            attachment_files: vec![
+                file(alive, 0, 90),
+                file(young, 3, 90),
+                file(old, 4, 90),
+                file(alive, 5, 2),
+                file(alive, 6, 0),
+                file(over, 7, 2),
+            ],
+        };
+        let goes = |ended_after| {
+            let plan = plan(&inventory, &Rules { ended_after, snapshot_bytes: None, agent_versions: 5, audit_after: None });
+            let number = |removal: &Removal| match removal.item {
+                Item::Attachment(_, id) => ids.iter().position(|one| *one == id),
+                _ => None,
+            };
+            let mut numbers: Vec<_> = plan.removals.iter().filter_map(number).collect();
+            numbers.sort_unstable();
+            numbers
+        };
+        assert_eq!(goes(None), [1, 2, 4, 5, 7]);
+        assert_eq!(goes(Some(Duration::ZERO)), [1, 4, 5], "those of a session that goes, go with it");
     }
 
     #[test]
@@ -520,9 +603,11 @@ mod tests {
             versions: Vec::new(),
             current: BTreeSet::new(),
             deploys: Vec::new(),
+            attachments: BTreeSet::new(),
+            attachment_files: Vec::new(),
         };
         let goes = |bytes| {
-            let rules = Rules { ended_after: None, snapshot_bytes: Some(bytes), agent_versions: 5 };
+            let rules = Rules { ended_after: None, snapshot_bytes: Some(bytes), agent_versions: 5, audit_after: None };
             let plan = plan(&inventory, &rules);
             let event = |removal: &Removal| match removal.item {
                 Item::Snapshot { id, .. } => (id.session == alive, id.event),

@@ -7,12 +7,20 @@ use std::time::Duration;
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer, ExposeHeaders};
 
+use super::rate;
 use crate::config::settings::CorsOrigins;
 
 /// The methods that routes have.
 const METHODS: [Method; 6] = [Method::GET, Method::HEAD, Method::PUT, Method::PATCH, Method::POST, Method::DELETE];
 /// Headers of answers that pages may read, beside those that browsers show anyway.
-const EXPOSED: [HeaderName; 3] = [HeaderName::from_static("x-request-id"), header::CONTENT_DISPOSITION, header::RETRY_AFTER];
+const EXPOSED: [HeaderName; 6] = [
+    HeaderName::from_static("x-request-id"),
+    header::CONTENT_DISPOSITION,
+    header::RETRY_AFTER,
+    rate::LIMIT,
+    rate::REMAINING,
+    rate::RESET,
+];
 /// How long a browser may go by an answer to a preflight request. Chromium takes 2 hours at most.
 const MAX_AGE: Duration = Duration::from_secs(7200);
 

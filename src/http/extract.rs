@@ -1,23 +1,19 @@
 //! Taking requests apart, with errors that name the field.
 
 use std::marker::PhantomData;
-use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
-use bytes::BytesMut;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
-use tokio::time::Instant;
 
+use super::body::{self, Room};
 use super::problem::Failure;
 use crate::auth::Principal;
 use crate::store::TurnKey;
-use crate::wire::message::MessageBody;
 use crate::wire::problem::Code;
 
 /// Largest JSON body, unless the route says otherwise.
@@ -35,7 +31,7 @@ impl<S: Send + Sync, T: DeserializeOwned, const MAX: usize> FromRequest<S> for J
     type Rejection = Failure;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
-        parse(&json_text(request, MAX).await?).map(Self)
+        parse(&json_of(request, MAX).await?).map(Self)
     }
 }
 
@@ -48,7 +44,7 @@ impl<S: Send + Sync, T: DeserializeOwned, F: DeserializeOwned, const MAX: usize>
     type Rejection = Failure;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
-        let text = json_text(request, MAX).await?;
+        let text = json_of(request, MAX).await?;
         match parse(&text) {
             Ok(value) => Ok(Self(value, PhantomData)),
             Err(failure) => Err(parse::<F>(&text).err().unwrap_or(failure)),
@@ -56,11 +52,22 @@ impl<S: Send + Sync, T: DeserializeOwned, F: DeserializeOwned, const MAX: usize>
     }
 }
 
-/// The text of a body of JSON, at most so many bytes; of no body, that of an empty object.
+/// The text of a body of JSON, in the room of its request.
+async fn json_of(request: Request, max: usize) -> Result<Bytes, Failure> {
+    let room = request.extensions().get::<Room>().cloned();
+    text(request, max, room.as_ref()).await
+}
+
+/// The text of a body of JSON, at most so many bytes; of no body, that of an empty object. Its caller has seen to
+/// the memory that it takes.
 pub async fn json_text(request: Request, max: usize) -> Result<Bytes, Failure> {
+    text(request, max, None).await
+}
+
+async fn text(request: Request, max: usize, room: Option<&Room>) -> Result<Bytes, Failure> {
     let is_json = is_json(&request);
-    let body = read_body(request, max).await?;
-    if body.iter().all(u8::is_ascii_whitespace) {
+    let body = body::read(request, max, room).await?;
+    if body.is_empty() {
         return Ok(Bytes::from_static(b"{}"));
     }
     if !is_json {
@@ -76,31 +83,12 @@ fn is_json(request: &Request) -> bool {
     kind.eq_ignore_ascii_case("application/json") || kind.ends_with("+json")
 }
 
-/// How long a body may take beside the time for its bytes.
-const BODY_GRACE: Duration = Duration::from_secs(30);
-/// Bytes of a body that come in a second, at least: a slow line does more, and who sends one byte a
-/// minute keeps a place from others.
-const BODY_RATE: u64 = 8 << 10;
-
-async fn read_body(request: Request, max: usize) -> Result<Bytes, Failure> {
-    let mut body = Limited::new(request.into_body(), max);
-    let (started, mut bytes) = (Instant::now(), BytesMut::new());
-    loop {
-        let deadline = started + BODY_GRACE + Duration::from_secs(bytes.len() as u64 / BODY_RATE);
-        let frame = tokio::time::timeout_at(deadline, body.frame()).await;
-        match frame.map_err(|_| Failure::invalid("The body did not come in time"))? {
-            None => return Ok(bytes.freeze()),
-            Some(Ok(frame)) => bytes.extend_from_slice(&frame.into_data().unwrap_or_default()),
-            Some(Err(error)) if error.is::<LengthLimitError>() => {
-                return Err(Failure::too_large(format!("The body is larger than {max} bytes")));
-            }
-            Some(Err(error)) => return Err(Failure::invalid(format!("The body could not be read: {error}"))),
-        }
-    }
-}
-
-/// Reads a JSON value, all of the text.
+/// Reads a JSON value that is no list, all of the text.
 pub fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
+    // Derived types read their fields from a list as well, one after the other.
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(Failure::invalid("The body has to be a JSON object, and is a list"));
+    }
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
@@ -210,6 +198,14 @@ pub fn in_range(field: &str, value: Option<i64>, range: std::ops::RangeInclusive
     }
 }
 
+/// A text of the query, read into its type.
+pub fn read<T: std::str::FromStr>(field: &str, text: Option<&str>) -> Result<Option<T>, Failure>
+where
+    T::Err: std::fmt::Display,
+{
+    text.map(str::parse).transpose().map_err(|error: T::Err| Failure::field(field, error.to_string()))
+}
+
 /// `after` and `limit` of a list that is read in pages: what follows the id `after` (default 0, from
 /// the start), at most `limit` of it (1 to 1000).
 pub fn page(after: Option<i64>, limit: Option<i64>, default: i64) -> Result<(i64, usize), Failure> {
@@ -218,7 +214,7 @@ pub fn page(after: Option<i64>, limit: Option<i64>, default: i64) -> Result<(i64
     Ok((after, limit as usize))
 }
 
-/// The header `Idempotency-Key`: 1 to 255 visible ASCII characters.
+/// The header `Idempotency-Key`: 1 to 255 printable ASCII characters, also spaces.
 #[derive(Debug)]
 pub struct IdempotencyKey(Option<String>);
 
@@ -231,14 +227,14 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
         let Some(value) = parts.headers.get("idempotency-key") else { return Ok(Self(None)) };
         let key = value.to_str().ok().filter(|key| (1..=KEY_MAX).contains(&key.len()));
-        let reason = format!("has to be 1 to {KEY_MAX} visible ASCII characters");
+        let reason = format!("has to be 1 to {KEY_MAX} printable ASCII characters");
         key.map(|key| Self(Some(key.to_owned()))).ok_or_else(|| Failure::field("Idempotency-Key", reason))
     }
 }
 
 impl IdempotencyKey {
-    /// The key with the message that it came with.
-    pub fn of(self, message: &MessageBody) -> Option<TurnKey> {
+    /// The key with the message or the item that it came with.
+    pub fn of<T: serde::Serialize>(self, message: &T) -> Option<TurnKey> {
         let body = serde_json::to_vec(message).unwrap_or_default();
         self.0.map(|key| TurnKey { key, message: Sha256::digest(body).into() })
     }
@@ -286,9 +282,17 @@ mod tests {
 
     #[tokio::test]
     async fn too_deep_and_trailing_json_is_refused() {
-        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        let deep = format!("{}1{}", "{\"a\":".repeat(200), "}".repeat(200));
         let error = parse::<serde_json::Value>(deep.as_bytes()).expect_err("too deep");
         assert!(format!("{error:?}").contains("recursion limit"), "{error:?}");
         assert!(parse::<serde_json::Value>(b"{} {}").is_err());
+    }
+
+    #[test]
+    fn a_list_is_no_object() {
+        for list in ["[]", " [null, null]", "[\"x\"]"] {
+            let error = format!("{:?}", parse::<crate::wire::agent::AgentPatch>(list.as_bytes()).expect_err(list));
+            assert!(error.contains("and is a list"), "{error}");
+        }
     }
 }

@@ -18,6 +18,9 @@ pub enum FieldError {
     /// It is no JSON, or has not the one field once.
     #[error("The body is not what this route takes: {0}")]
     Json(#[from] serde_json::Error),
+    /// What stands in its place is no text.
+    #[error("bundle: {0}")]
+    NoText(serde_json::Error),
     /// There is much beside the text.
     #[error("The body has more than {REST_MAX} bytes beside \"bundle\"")]
     Rest,
@@ -70,7 +73,13 @@ impl<R: Read> Bundle<R> {
         while let Some(byte) = self.byte()? {
             self.keep(byte)?;
         }
-        let shape: Shape = serde_json::from_slice(&self.rest)?;
+        let mut rest = serde_json::Deserializer::from_slice(&self.rest);
+        let shape: Shape =
+            serde_path_to_error::deserialize(&mut rest).map_err(|error| match error.path().to_string().as_str() {
+                "bundle" => FieldError::NoText(error.into_inner()),
+                _ => FieldError::Json(error.into_inner()),
+            })?;
+        rest.end()?;
         // One that was written so that it was not seen, with escapes in the name.
         if shape.bundle.is_empty() { Ok(read) } else { Err(FieldError::Escape) }
     }
@@ -209,7 +218,7 @@ mod tests {
         for (body, reason) in [
             ("", "EOF"),
             ("{}", "missing field `bundle`"),
-            (r#"{"bundle":1}"#, "invalid type"),
+            (r#"{"bundle":1}"#, "bundle: invalid type"),
             (r#"{"bundle":"a""#, "EOF"),
             (r#"{"bundle":"a"#, "EOF"),
             (r#"{"bundle":"a"} x"#, "trailing"),

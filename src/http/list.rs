@@ -7,6 +7,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use futures_util::stream;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::problem::Failure;
 use crate::store::StoreError;
@@ -17,6 +18,8 @@ const BATCH_BYTES: usize = 1 << 20;
 
 /// Reads a list.
 pub trait Source: Send + 'static {
+    /// A place in the list.
+    type Place: Send;
     /// A row of the store.
     type Row: Send;
     /// What the list shows of it.
@@ -24,21 +27,28 @@ pub trait Source: Send + 'static {
 
     /// The rows that follow `after`, at most `limit` of them and `bytes` of data, but one in any case
     /// if there is one.
-    fn read(&self, after: i64, limit: usize, bytes: usize) -> impl Future<Output = Result<Vec<Self::Row>, StoreError>> + Send;
+    fn read(
+        &self,
+        after: &Self::Place,
+        limit: usize,
+        bytes: usize,
+    ) -> impl Future<Output = Result<Vec<Self::Row>, StoreError>> + Send;
 
     /// Where a row stands, and what is shown of it, if anything is.
-    fn show(&self, row: &Self::Row) -> (i64, Option<Self::Shown>);
+    fn show(&self, row: &Self::Row) -> (Self::Place, Option<Self::Shown>);
 }
 
 struct Writer<S: Source> {
     source: S,
-    after: i64,
+    after: S::Place,
     /// Rows that the caller still wants.
     left: usize,
     /// What was read and is to be written next; empty at the end of the list.
     batch: Vec<S::Row>,
     /// What goes before the next item.
     before: String,
+    /// What goes behind the list.
+    behind: String,
     over: bool,
 }
 
@@ -47,8 +57,28 @@ struct Writer<S: Source> {
 /// # Errors
 ///
 /// Those of the first batch. A later one breaks the answer off.
-pub async fn respond<S: Source>(name: &str, source: S, after: i64, limit: usize) -> Result<Response, Failure> {
-    let mut writer = Writer { source, after, left: limit, batch: Vec::new(), before: format!("{{\"{name}\":["), over: false };
+pub async fn respond<S: Source>(name: &str, source: S, after: S::Place, limit: usize) -> Result<Response, Failure> {
+    respond_with(name, source, after, limit, &json!({})).await
+}
+
+/// The same, with the members of `more`, an object, behind the list.
+///
+/// # Errors
+///
+/// As of [`respond`].
+pub async fn respond_with<S: Source>(
+    name: &str,
+    source: S,
+    after: S::Place,
+    limit: usize,
+    more: &Value,
+) -> Result<Response, Failure> {
+    let behind = match more.to_string() {
+        none if none == "{}" => "]}".to_owned(),
+        more => format!("],{}", &more[1..]),
+    };
+    let before = format!("{{\"{name}\":[");
+    let mut writer = Writer { source, after, left: limit, batch: Vec::new(), before, behind, over: false };
     writer.read().await?;
     let pieces = stream::unfold(writer, |mut writer| async move {
         let piece = writer.next().await?;
@@ -63,7 +93,7 @@ impl<S: Source> Writer<S> {
     async fn read(&mut self) -> Result<(), StoreError> {
         self.batch = match self.left {
             0 => Vec::new(),
-            left => self.source.read(self.after, left.min(BATCH), BATCH_BYTES).await?,
+            left => self.source.read(&self.after, left.min(BATCH), BATCH_BYTES).await?,
         };
         self.left -= self.batch.len().min(self.left);
         Ok(())
@@ -91,7 +121,7 @@ impl<S: Source> Writer<S> {
             self.over = true;
             // Of an empty list, nothing was written yet.
             text.extend_from_slice(if self.before == "," { "" } else { &self.before }.as_bytes());
-            text.extend_from_slice(b"]}");
+            text.extend_from_slice(self.behind.as_bytes());
         }
         Some(Ok(Bytes::from(text)))
     }
@@ -117,10 +147,11 @@ mod tests {
     }
 
     impl Source for Numbers {
+        type Place = i64;
         type Row = i64;
         type Shown = i64;
 
-        async fn read(&self, after: i64, limit: usize, _bytes: usize) -> Result<Vec<i64>, StoreError> {
+        async fn read(&self, &after: &i64, limit: usize, _bytes: usize) -> Result<Vec<i64>, StoreError> {
             if after + 1 >= self.broken {
                 return Err(StoreError::Unavailable("gone".to_owned()));
             }

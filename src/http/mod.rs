@@ -4,16 +4,23 @@
 //! be done in which state is decided below them. Every request has an id, which the answer's
 //! `x-request-id`, the error body and the journal carry.
 
+mod body;
 pub mod cors;
 pub mod extract;
 mod field;
+mod guard;
+pub mod handover;
 mod kept;
 mod list;
+mod measure;
 mod media_type;
+pub mod openapi;
 mod places;
 pub mod problem;
+pub mod rate;
 mod route;
 mod sse;
+mod trace;
 mod upload;
 
 use std::net::SocketAddr;
@@ -26,7 +33,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, patch, post, put};
+use futures_util::StreamExt;
 use http_body_util::BodyExt;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -37,11 +44,21 @@ use crate::auth::key::Keys;
 use crate::auth::peer::PeerRefused;
 use crate::credential::Credentials;
 use crate::doctor::Doctor;
+use crate::eval::Evals;
 use crate::gc::Gc;
+use crate::project_file::ProjectFiles;
+use crate::queue::Queue;
+use crate::schedule::Schedules;
 use crate::session::Sessions;
 use crate::store::Store;
+use crate::webhook::Webhooks;
+use crate::wire::audit::Action;
 use crate::wire::problem::Code;
+use crate::wire::scope::Scope;
+pub use guard::Route;
+use guard::{Guard, Methods, Table, delete, get, patch, post, put};
 use problem::{Failure, REQUEST_ID};
+use rate::Limits;
 
 /// Where a connection came from.
 #[derive(Debug, Clone)]
@@ -52,6 +69,10 @@ pub enum Origin {
     Remote(SocketAddr),
 }
 
+/// How a connection is spoken on: `http` or `https`.
+#[derive(Debug, Clone, Copy)]
+pub struct Scheme(pub &'static str);
+
 /// What the handlers share.
 #[derive(Debug, Clone)]
 pub struct App {
@@ -59,16 +80,28 @@ pub struct App {
     pub sessions: Sessions,
     /// Agents.
     pub agents: Agents,
+    /// Messages that wait for a session.
+    pub queue: Arc<Queue>,
+    /// Files of tenants.
+    pub files: ProjectFiles,
+    /// Questions that agents are asked again and again.
+    pub evals: Arc<Evals>,
     /// Removal of what is not needed any more.
     pub gc: Arc<Gc>,
     /// API keys.
     pub keys: Keys,
     /// Secrets that are kept for sessions.
     pub credentials: Credentials,
+    /// Who is told of events.
+    pub webhooks: Webhooks,
+    /// What is queued at the times of a calendar.
+    pub schedules: Schedules,
     /// The database, for checks.
     pub store: Arc<dyn Store>,
     /// What the daemon says of itself.
     pub about: Arc<About>,
+    /// How often callers may ask.
+    pub limits: Arc<Limits>,
     /// Ends the streams when the daemon stops.
     pub stop: CancellationToken,
 }
@@ -80,71 +113,184 @@ pub struct About {
     pub started: std::time::SystemTime,
     /// `<hostname>-<pid>`.
     pub coordinator_id: String,
+    /// The state folder.
+    pub data: std::path::PathBuf,
     /// What the launcher does not enforce.
     pub lacks: Vec<String>,
+    /// Where others reach the listener for programs, if that is known.
+    pub public_url: Option<String>,
+    /// Whether `/docs` is there.
+    pub docs: bool,
     /// The checks of `GET /api/doctor` that need the daemon's eyes.
     pub doctor: Doctor,
 }
 
+/// All routes that need somebody known, and what each needs of whom.
+fn table() -> Table {
+    use Action::{
+        AgentChange, AgentDelete, AgentDeploy, CredentialChange, CredentialCreate, CredentialDelete, CredentialReseal,
+        EvalCancel, EvalChange, EvalScore, EvalStart, FileDelete, FileLink, FileUpload, GcRun, KeyCreate, KeyRevoke, QueueAdd,
+        ScheduleChange, ScheduleCreate, ScheduleDelete, ScheduleRun, SessionCreate, SessionEgress, SessionEnd, SessionFork,
+        SessionLimits, WebhookChange, WebhookCreate, WebhookDelete, WebhookSend,
+    };
+    use Scope::{Admin, Deploy, Read, Run};
+    use route::{
+        agent_files, agents, analytics, attachments, audit, credentials, doctor, egress, eval_runs, evals, exec, files, gc, keys,
+        limits, logs, metrics, permissions, project_files, prompt_versions, queue, resources, schedules, security, sessions,
+        snapshots, terminal, turns, usage, webhooks, workspace,
+    };
+    Table::default()
+        .route_of_one("/api/agents", Deploy, get(agents::list).post(agents::deploy).audited(AgentDeploy))
+        .route(
+            "/api/agents/{name}",
+            Deploy,
+            get(agents::show).patch(agents::patch).audited(AgentChange).delete(agents::delete).audited(AgentDelete),
+        )
+        .route("/api/agents/{name}/archive", Deploy, put(agents::deploy_archive).audited(AgentDeploy))
+        .route("/api/agents/{name}/config", Deploy, get(agent_files::config).patch(agent_files::configure).audited(AgentChange))
+        .route("/api/agents/{name}/files", Deploy, get(agent_files::list).post(agent_files::write).audited(AgentChange))
+        .route("/api/agents/{name}/files/", Deploy, get(agent_files::no_path).delete(agent_files::no_path))
+        .route(
+            "/api/agents/{name}/files/{*path}",
+            Deploy,
+            get(agent_files::read).delete(agent_files::delete).audited(AgentChange),
+        )
+        .route(
+            "/api/agents/{name}/versions",
+            Deploy,
+            get(prompt_versions::list).post(prompt_versions::create).audited(AgentChange),
+        )
+        .route(
+            "/api/agents/{name}/versions/{version}",
+            Deploy,
+            get(prompt_versions::show)
+                .patch(prompt_versions::change)
+                .audited(AgentChange)
+                .delete(prompt_versions::delete)
+                .audited(AgentChange),
+        )
+        .route("/api/agents/{name}/versions/{version}/activate", Deploy, post(prompt_versions::activate).audited(AgentChange))
+        .route("/api/agents/{name}/versions/{version}/deactivate", Deploy, post(prompt_versions::deactivate).audited(AgentChange))
+        .route("/api/agents/{name}/eval-cases", Deploy, get(evals::list).post(evals::create).audited(EvalChange))
+        .route("/api/agents/{name}/eval-cases/import", Deploy, post(evals::import).audited(EvalChange))
+        .route("/api/agents/{name}/eval-cases/export", Deploy, get(evals::export))
+        .route(
+            "/api/agents/{name}/eval-cases/{case}",
+            Deploy,
+            get(evals::show).patch(evals::change).audited(EvalChange).delete(evals::delete).audited(EvalChange),
+        )
+        .route("/api/agents/{name}/eval-runs", Run, get(eval_runs::list).post(eval_runs::start).audited(EvalStart))
+        .route("/api/agents/{name}/eval-runs/compare", Run, get(eval_runs::compare))
+        .route("/api/agents/{name}/eval-runs/{run}", Run, get(eval_runs::show))
+        .route("/api/agents/{name}/eval-runs/{run}/cancel", Run, post(eval_runs::cancel).audited(EvalCancel))
+        .route("/api/agents/{name}/eval-runs/{run}/results", Run, get(eval_runs::results))
+        .route("/api/agents/{name}/eval-runs/{run}/score", Run, post(eval_runs::score_run).audited(EvalScore))
+        .route("/api/agents/{name}/eval-results/{result}", Run, patch(eval_runs::score).audited(EvalScore))
+        .route_of_one("/api/sessions", Run, get(sessions::list).post(sessions::create).audited(SessionCreate))
+        .route("/api/sessions/{id}", Run, get(sessions::show).delete(sessions::end).audited(SessionEnd))
+        .route("/api/sessions/{id}/config", Run, patch(sessions::configure))
+        .route("/api/sessions/{id}/messages", Run, get(sessions::messages).post(sessions::post_message))
+        .route("/api/sessions/{id}/events", Run, get(sessions::events))
+        .route("/api/sessions/{id}/stream", Run, get(sessions::stream))
+        .route("/api/sessions/{id}/interrupt", Run, post(sessions::interrupt))
+        .route("/api/sessions/{id}/pause", Run, post(snapshots::pause))
+        .route("/api/sessions/{id}/resume", Run, post(snapshots::resume))
+        .route("/api/sessions/{id}/stop", Run, post(snapshots::stop))
+        .route("/api/sessions/{id}/fork", Run, post(snapshots::fork).audited(SessionFork))
+        .route("/api/sessions/{id}/rewind", Run, post(snapshots::rewind))
+        .route("/api/sessions/{id}/workspace", Run, get(workspace::download).post(workspace::upload))
+        .route("/api/sessions/{id}/logs", Run, get(logs::list))
+        .route("/api/sessions/{id}/exec", Run, post(exec::run).get_to_act(terminal::open))
+        .route("/api/sessions/{id}/files", Run, get(files::list).post(files::write))
+        .route("/api/sessions/{id}/files/", Run, get(files::no_path).delete(files::no_path))
+        .route("/api/sessions/{id}/files/{*path}", Run, get(files::read).delete(files::delete))
+        .route("/api/sessions/{id}/attachments", Run, get(attachments::list).post(attachments::create))
+        .route_of_one("/api/attachments/{id}", Run, get(attachments::read).delete(attachments::delete))
+        .route("/api/sessions/{id}/snapshots", Run, get(snapshots::list).post(snapshots::take))
+        .route("/api/sessions/{id}/egress", Run, get(egress::show).patch(egress::change).audited(SessionEgress))
+        .route("/api/sessions/{id}/security", Run, get(security::show))
+        .route_of_one("/api/resources", Read, get(resources::list))
+        .route("/api/sessions/{id}/resources", Run, get(resources::show))
+        .route("/api/sessions/{id}/limits", Run, get(limits::show).patch(limits::change).audited(SessionLimits))
+        .route("/api/sessions/{id}/turns", Run, get(turns::list))
+        .route("/api/sessions/{id}/turns/{turn}", Run, get(turns::show))
+        .route("/api/sessions/{id}/turns/{turn}/cancel", Run, post(turns::cancel))
+        .route("/api/sessions/{id}/permissions", Run, get(permissions::list))
+        .route("/api/sessions/{id}/permissions/{permission}", Run, get(permissions::show).post(permissions::answer))
+        .route("/api/files", Run, get(project_files::list).post(project_files::upload).audited(FileUpload))
+        .route("/api/files/{id}", Run, get(project_files::show).delete(project_files::delete).audited(FileDelete))
+        .route("/api/files/{id}/content", Run, get(project_files::read))
+        .route("/api/files/{id}/url", Run, Methods::default().get_to_act(project_files::link).audited(FileLink))
+        .route("/api/queue", Run, get(queue::list).post(queue::add).audited(QueueAdd))
+        .route("/api/queue/stats", Run, get(queue::stats))
+        .route("/api/queue/{id}", Run, get(queue::show).delete(queue::cancel))
+        .route("/api/queue/{id}/result", Run, get(queue::result))
+        .route("/api/queue/{id}/session", Run, get(queue::session))
+        .route("/api/schedules", Run, get(schedules::list).post(schedules::create).audited(ScheduleCreate))
+        .route("/api/schedules/preview", Run, get(schedules::preview))
+        .route(
+            "/api/schedules/{id}",
+            Run,
+            get(schedules::show)
+                .patch(schedules::change)
+                .audited(ScheduleChange)
+                .delete(schedules::delete)
+                .audited(ScheduleDelete),
+        )
+        .route("/api/schedules/{id}/run", Run, post(schedules::run).audited(ScheduleRun))
+        .route("/api/schedules/{id}/runs", Run, get(schedules::runs))
+        .route("/api/usage", Read, get(usage::list))
+        .route("/api/usage/stats", Read, get(usage::stats))
+        .route("/api/analytics", Read, get(analytics::show))
+        .route("/api/internal/runners", Admin, get(analytics::runners))
+        .route("/api/credentials", Admin, get(credentials::list).post(credentials::create).audited(CredentialCreate))
+        .route("/api/credentials/reseal", Admin, post(credentials::reseal).audited(CredentialReseal))
+        .route(
+            "/api/credentials/{id}",
+            Admin,
+            patch(credentials::change).audited(CredentialChange).delete(credentials::delete).audited(CredentialDelete),
+        )
+        .route("/api/api-keys", Admin, get(keys::list).post(keys::create).audited(KeyCreate))
+        .route("/api/api-keys/{id}", Admin, delete(keys::revoke).audited(KeyRevoke))
+        .route("/api/webhooks", Admin, get(webhooks::list).post(webhooks::create).audited(WebhookCreate))
+        .route(
+            "/api/webhooks/{id}",
+            Admin,
+            get(webhooks::show).patch(webhooks::change).audited(WebhookChange).delete(webhooks::delete).audited(WebhookDelete),
+        )
+        .route("/api/webhooks/{id}/test", Admin, post(webhooks::test).audited(WebhookSend))
+        .route("/api/webhooks/{id}/deliveries", Admin, get(webhooks::deliveries))
+        .route("/api/webhooks/{id}/deliveries/{delivery}/redeliver", Admin, post(webhooks::redeliver).audited(WebhookSend))
+        .route("/api/audit", Admin, get(audit::list))
+        .route("/api/doctor", Admin, get(doctor::show))
+        .route("/api/gc", Admin, post(gc::run).audited(GcRun))
+        .route("/metrics", Read, get(metrics::show))
+}
+
+/// The routes that need a key over TCP.
+pub fn routes() -> Vec<Route> {
+    table().into_parts().1.into_values().collect()
+}
+
 /// All routes.
 pub fn router(app: App) -> Router {
-    use route::{
-        agent_files, agents, credentials, doctor, egress, exec, files, gc, health, keys, limits, logs, metrics, permissions,
-        resources, security, sessions, snapshots, turns, workspace,
-    };
-    let api = Router::new()
-        .route("/api/agents", get(agents::list).post(agents::deploy))
-        .route("/api/agents/{name}", get(agents::show).patch(agents::patch).delete(agents::delete))
-        .route("/api/agents/{name}/archive", put(agents::deploy_archive))
-        .route("/api/agents/{name}/config", get(agent_files::config).patch(agent_files::configure))
-        .route("/api/agents/{name}/files", get(agent_files::list).post(agent_files::write))
-        .route("/api/agents/{name}/files/", get(agent_files::no_path).delete(agent_files::no_path))
-        .route("/api/agents/{name}/files/{*path}", get(agent_files::read).delete(agent_files::delete))
-        .route("/api/sessions", get(sessions::list).post(sessions::create))
-        .route("/api/sessions/{id}", get(sessions::show).delete(sessions::end))
-        .route("/api/sessions/{id}/config", patch(sessions::configure))
-        .route("/api/sessions/{id}/messages", get(sessions::messages).post(sessions::post_message))
-        .route("/api/sessions/{id}/events", get(sessions::events))
-        .route("/api/sessions/{id}/stream", get(sessions::stream))
-        .route("/api/sessions/{id}/interrupt", post(sessions::interrupt))
-        .route("/api/sessions/{id}/pause", post(snapshots::pause))
-        .route("/api/sessions/{id}/resume", post(snapshots::resume))
-        .route("/api/sessions/{id}/stop", post(snapshots::stop))
-        .route("/api/sessions/{id}/fork", post(snapshots::fork))
-        .route("/api/sessions/{id}/rewind", post(snapshots::rewind))
-        .route("/api/sessions/{id}/workspace", get(workspace::download).post(workspace::upload))
-        .route("/api/sessions/{id}/logs", get(logs::list))
-        .route("/api/sessions/{id}/exec", post(exec::run))
-        .route("/api/sessions/{id}/files", get(files::list).post(files::write))
-        .route("/api/sessions/{id}/files/", get(files::no_path).delete(files::no_path))
-        .route("/api/sessions/{id}/files/{*path}", get(files::read).delete(files::delete))
-        .route("/api/sessions/{id}/snapshots", get(snapshots::list).post(snapshots::take))
-        .route("/api/sessions/{id}/egress", get(egress::show).patch(egress::change))
-        .route("/api/sessions/{id}/security", get(security::show))
-        .route("/api/resources", get(resources::list))
-        .route("/api/sessions/{id}/resources", get(resources::show))
-        .route("/api/sessions/{id}/limits", get(limits::show).patch(limits::change))
-        .route("/api/sessions/{id}/turns", get(turns::list))
-        .route("/api/sessions/{id}/turns/{turn}", get(turns::show))
-        .route("/api/sessions/{id}/turns/{turn}/cancel", post(turns::cancel))
-        .route("/api/sessions/{id}/permissions", get(permissions::list))
-        .route("/api/sessions/{id}/permissions/{permission}", get(permissions::show).post(permissions::answer))
-        .route("/api/credentials", get(credentials::list).post(credentials::create))
-        .route("/api/credentials/reseal", post(credentials::reseal))
-        .route("/api/credentials/{id}", patch(credentials::change).delete(credentials::delete))
-        .route("/api/api-keys", get(keys::list).post(keys::create))
-        .route("/api/api-keys/{id}", delete(keys::revoke))
-        .route("/api/doctor", get(doctor::show))
-        .route("/api/gc", post(gc::run))
-        .route("/metrics", get(metrics::show))
-        .fallback(no_route)
-        .layer(from_fn_with_state(app.clone(), authenticate));
+    let (api, routes) = table().into_parts();
+    let guard = Guard { app: app.clone(), routes: Arc::new(routes) };
+    let known = from_fn_with_state(guard.clone(), authenticate);
+    // Only of those who got in: strangers could have all that they like written into traces.
+    let told = from_fn_with_state(app.clone(), trace::tell);
+    let api = api.layer(from_fn_with_state(guard, guard::check)).fallback(no_route).layer(told).layer(known);
+    let docs = if app.about.docs { openapi::ui::routes() } else { Router::new() };
     Router::new()
-        .route("/health", get(health::show))
+        .route("/health", axum::routing::get(route::health::show))
+        // Whoever has a link needs no key.
+        .route("/api/files/{id}/download", axum::routing::get(route::project_files::read_linked))
+        .merge(docs)
         .merge(api)
         .method_not_allowed_fallback(no_method)
         // Bodies are limited where they are read, each route by its own measure.
         .layer(axum::extract::DefaultBodyLimit::disable())
+        .layer(from_fn_with_state(app.clone(), measure::time))
         .layer(from_fn(identify))
         .with_state(app)
 }
@@ -178,9 +324,19 @@ async fn take_small_body(request: Request) -> Result<Request, Failure> {
     }
 }
 
-/// Gives the request an id, and the answer its header.
+/// Longest id of a request that is taken from its sender.
+const REQUEST_ID_MAX: usize = 64;
+
+/// The id that its sender gave a request, if it is one: letters, digits, `.`, `_` and `-`.
+fn given_id(headers: &HeaderMap) -> Option<String> {
+    let id = headers.get("x-request-id")?.to_str().ok()?;
+    let is_id = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    ((1..=REQUEST_ID_MAX).contains(&id.len()) && id.bytes().all(is_id)).then(|| id.to_owned())
+}
+
+/// Gives the request an id, unless it has a good one, and the answer its header.
 async fn identify(request: Request, next: Next) -> Response {
-    let id = Uuid::now_v7().to_string();
+    let id = given_id(request.headers()).unwrap_or_else(|| Uuid::now_v7().to_string());
     let header = HeaderValue::from_str(&id);
     let handled = async {
         match take_small_body(request).await {
@@ -195,17 +351,46 @@ async fn identify(request: Request, next: Next) -> Response {
     response
 }
 
-/// Finds out who is calling, or refuses.
-async fn authenticate(State(app): State<App>, mut request: Request, next: Next) -> Response {
+/// Ends a stream of events when the key with which it was asked for is over.
+fn until(over: Option<impl Future<Output = ()> + Send + 'static>, response: Response) -> Response {
+    let is_stream = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes() == b"text/event-stream");
+    match over {
+        Some(over) if is_stream => response.map(|body| Body::from_stream(body.into_data_stream().take_until(Box::pin(over)))),
+        _ => response,
+    }
+}
+
+/// Finds out who is calling, or refuses; also who calls too often.
+async fn authenticate(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
     let origin = request.extensions().get::<Origin>().cloned();
-    match principal(&app, origin, request.headers().clone()).await {
+    let address = match &origin {
+        Some(Origin::Remote(address)) => Some(address.ip()),
+        _ => None,
+    };
+    let limits = guard.app.limits.clone();
+    let (verdict, mut response) = match principal(&guard.app, origin, request.headers().clone()).await {
         Ok(principal) => {
             tracing::debug!(principal = principal.name, method = %request.method(), path = request.uri().path(), "request");
+            let action = request.extensions().get().and_then(|path| guard.action(path, request.method()));
+            let verdict = principal.key.and_then(|key| limits.count(key, action));
+            let over = principal.key.map(|_| guard.app.keys.over(&principal));
             request.extensions_mut().insert(principal);
-            next.run(request).await
+            match verdict.and_then(|verdict| verdict.wait()) {
+                Some(wait) => (verdict, Failure::too_often(wait).into_response()),
+                None => (verdict, until(over, next.run(request).await)),
+            }
         }
-        Err(failure) => failure.into_response(),
+        Err(failure) if failure.status() == StatusCode::UNAUTHORIZED => {
+            let verdict = address.and_then(|address| limits.count_failure(address));
+            let refusal = verdict.and_then(|verdict| verdict.wait()).map_or(failure, Failure::too_often);
+            (verdict, refusal.into_response())
+        }
+        Err(failure) => (None, failure.into_response()),
+    };
+    if let Some(verdict) = verdict {
+        verdict.tell(response.headers_mut());
     }
+    response
 }
 
 async fn principal(app: &App, origin: Option<Origin>, headers: HeaderMap) -> Result<Principal, Failure> {

@@ -3,7 +3,7 @@
 //! All tenants share them. One alone gets three quarters, so that there is room for the others.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Places of one kind.
 #[derive(Debug)]
@@ -49,6 +49,38 @@ impl Places {
     }
 }
 
+/// Places of one request, of which it takes more as it grows. Copies are the same; the places are taken until the
+/// last of them is dropped.
+#[derive(Debug, Clone)]
+pub struct Growing {
+    of: &'static Places,
+    tenant: Arc<str>,
+    taken: Arc<Mutex<Vec<Place>>>,
+}
+
+impl Growing {
+    /// None yet.
+    pub fn new(of: &'static Places, tenant: &str) -> Self {
+        Self { of, tenant: tenant.into(), taken: Arc::default() }
+    }
+
+    /// Sees to it that there are so many in all. Says whether there are; if not, it has those that it had.
+    pub fn hold(&self, count: u32) -> bool {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let more = count.saturating_sub(taken.iter().map(|place| place.count).sum());
+        if more > 0 {
+            let Some(place) = self.of.take_many(&self.tenant, more) else { return false };
+            taken.push(place);
+        }
+        true
+    }
+}
+
+/// How many MiB have room for so many bytes.
+pub fn mib(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(1 << 20)).unwrap_or(u32::MAX)
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.of.lock();
@@ -65,6 +97,20 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_that_grows_has_what_it_took_until_its_last_copy_is_dropped() {
+        static PLACES: Places = Places::new(8);
+        let growing = Growing::new(&PLACES, "a");
+        assert!(growing.hold(0) && growing.hold(2) && growing.hold(1) && growing.hold(5));
+        assert!(!growing.hold(7), "more than one tenant gets");
+        assert!(PLACES.take_many("a", 2).is_none() && PLACES.take_many("a", 1).is_some(), "it has five");
+        let copy = growing.clone();
+        drop(growing);
+        assert!(copy.hold(6) && PLACES.take("a").is_none(), "the copy goes on with them");
+        drop(copy);
+        assert!(PLACES.lock().is_empty());
+    }
 
     #[test]
     fn one_tenant_leaves_a_quarter_to_the_others_and_all_of_them_have_no_more_than_there_is() {

@@ -7,12 +7,18 @@ use crate::agent::service::AgentError;
 use crate::agent::{Blame, ContentError};
 use crate::auth::key::{KeyError, KeyRefused};
 use crate::credential::CredentialError;
+use crate::eval::EvalError;
 use crate::link::files::Refusal;
+use crate::project_file::ProjectFileError;
+use crate::queue::QueueError;
 use crate::report::chain;
+use crate::schedule::ScheduleError;
 use crate::session::SessionError;
+use crate::session::attachments::AttachmentError;
 use crate::session::bundle::BundleError;
 use crate::session::files::FileError;
 use crate::store::StoreError;
+use crate::webhook::WebhookError;
 use crate::wire::problem::{Code, Detail, Problem};
 
 tokio::task_local! {
@@ -50,6 +56,11 @@ impl Failure {
         failure
     }
 
+    /// What is wrong, with the field at fault if there is one.
+    pub fn detail(self) -> Detail {
+        self.details.into_iter().next().unwrap_or(Detail { field: String::new(), reason: self.error })
+    }
+
     /// 404: there is no such thing.
     pub fn not_found(error: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, Code::NotFound, error)
@@ -81,6 +92,18 @@ impl Failure {
         )
     }
 
+    /// 429: too often.
+    pub fn too_often(wait: std::time::Duration) -> Self {
+        let seconds = super::rate::seconds(wait);
+        let sentence = format!("Rate limit exceeded, retry in {seconds} {}", if seconds == 1 { "second" } else { "seconds" });
+        Self { retry_after: Some(seconds), ..Self::new(StatusCode::TOO_MANY_REQUESTS, Code::RateLimited, sentence) }
+    }
+
+    /// The status that it is answered with.
+    pub const fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// 503: no room right now.
     pub fn busy(error: impl Into<String>) -> Self {
         let failure = Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, error);
@@ -97,7 +120,8 @@ impl Failure {
     }
 }
 
-fn request_id() -> Option<String> {
+/// The id of the present request.
+pub fn request_id() -> Option<String> {
     REQUEST_ID.try_with(Clone::clone).ok()
 }
 
@@ -142,7 +166,9 @@ impl From<SessionError> for Failure {
             SessionError::Over => Self::new(StatusCode::GONE, Code::Gone, sentence),
             SessionError::NoSnapshot { .. } | SessionError::NoWorkspace => Self::not_found(sentence),
             SessionError::File(FileError::Refused(Refusal::Missing)) => Self::not_found(sentence),
+            SessionError::File(FileError::NoRoom) => Self::busy(sentence),
             SessionError::File(_) => Self::invalid(sentence),
+            SessionError::Attachment(error) => error.into(),
             SessionError::Bundle(BundleError::Host(_)) => Self::internal(&error),
             SessionError::Bundle(BundleError::TooLarge(_) | BundleError::TooMany) => Self::too_large(sentence),
             SessionError::Bundle(_) => Self::invalid(sentence),
@@ -172,6 +198,7 @@ impl From<SessionError> for Failure {
             // The contract's sentence, which does not tell whether somebody else has it.
             SessionError::Credential(CredentialError::NotFound) => Self::invalid("Invalid or inaccessible credential"),
             SessionError::Credential(error) => error.into(),
+            SessionError::Env(_) => Self::internal(&error),
             SessionError::Open(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Internal, sentence),
             SessionError::Store(error) => error.into(),
             SessionError::Closing => {
@@ -179,6 +206,30 @@ impl From<SessionError> for Failure {
                 failure.retry_after = Some(1);
                 failure
             }
+        }
+    }
+}
+
+impl From<ProjectFileError> for Failure {
+    fn from(error: ProjectFileError) -> Self {
+        let sentence = error.to_string();
+        match error {
+            ProjectFileError::NotFound | ProjectFileError::NoBytes => Self::not_found(sentence),
+            ProjectFileError::Full(_) => Self::new(StatusCode::CONFLICT, Code::Conflict, sentence),
+            ProjectFileError::Host(_) | ProjectFileError::Random(_) => Self::internal(&error),
+            ProjectFileError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<AttachmentError> for Failure {
+    fn from(error: AttachmentError) -> Self {
+        let sentence = error.to_string();
+        match error {
+            AttachmentError::NotFound | AttachmentError::NoFile => Self::not_found(sentence),
+            AttachmentError::Full => Self::new(StatusCode::CONFLICT, Code::Conflict, sentence),
+            AttachmentError::Host(_) => Self::internal(&error),
+            AttachmentError::Store(error) => error.into(),
         }
     }
 }
@@ -195,8 +246,11 @@ impl From<KeyRefused> for Failure {
 impl From<KeyError> for Failure {
     fn from(error: KeyError) -> Self {
         match error {
+            KeyError::Invalid { field, reason } => Self::field(field, reason),
+            KeyError::Forbidden(sentence) => Self::forbidden(sentence),
+            KeyError::TooMany => Self::new(StatusCode::CONFLICT, Code::Conflict, error.to_string()),
             KeyError::Store(error) => error.into(),
-            error => Self::internal(&error),
+            KeyError::Token(_) => Self::internal(&error),
         }
     }
 }
@@ -209,9 +263,27 @@ impl From<CredentialError> for Failure {
             CredentialError::NoMaster => Self::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Internal, sentence),
             CredentialError::Invalid { field, reason } => Self::field(field, reason),
             CredentialError::NotFound => Self::not_found(sentence),
+            CredentialError::TooMany => Self::new(StatusCode::CONFLICT, Code::Conflict, sentence),
             CredentialError::Unusable(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, Code::Unprocessable, sentence),
             CredentialError::Seal(_) => Self::internal(&error),
             CredentialError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<WebhookError> for Failure {
+    fn from(error: WebhookError) -> Self {
+        let sentence = error.to_string();
+        match error {
+            WebhookError::NoMaster => Self::new(StatusCode::UNPROCESSABLE_ENTITY, Code::Unprocessable, sentence),
+            WebhookError::Invalid { field, reason } => Self::field(field, reason),
+            WebhookError::NotFound | WebhookError::NoDelivery => Self::not_found(sentence),
+            WebhookError::NoEvent => Self::new(StatusCode::GONE, Code::Gone, sentence),
+            WebhookError::Pending | WebhookError::TooMany(_) | WebhookError::Changed => {
+                Self::new(StatusCode::CONFLICT, Code::Conflict, sentence)
+            }
+            WebhookError::Random(_) | WebhookError::Seal(_) => Self::internal(&error),
+            WebhookError::Store(error) => error.into(),
         }
     }
 }
@@ -223,13 +295,75 @@ impl From<AgentError> for Failure {
             AgentError::PathRefused(_) => Self::forbidden(error.to_string()),
             AgentError::Content(error) => error.into(),
             AgentError::Store(error) => error.into(),
-            AgentError::NoFolder | AgentError::NoFile => Self::not_found(error.to_string()),
+            AgentError::NoFolder | AgentError::NoFile | AgentError::NoPromptVersion => Self::not_found(error.to_string()),
+            AgentError::Invalid { field, reason } => Self::field(field, reason),
+            AgentError::NoSource(_) => Self::invalid(error.to_string()),
+            AgentError::PromptVersionsFull(_) => Self::new(StatusCode::CONFLICT, Code::Conflict, error.to_string()),
             AgentError::NoPath
             | AgentError::Path
             | AgentError::Escapes(_)
             | AgentError::NotFile
             | AgentError::FileTooLarge { .. } => Self::invalid(error.to_string()),
-            AgentError::Broken(error) => Self::internal(&error),
+            AgentError::Seal(_) | AgentError::Broken(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<QueueError> for Failure {
+    fn from(error: QueueError) -> Self {
+        let sentence = error.to_string();
+        match error {
+            QueueError::NotFound | QueueError::NoSession => Self::not_found(sentence),
+            QueueError::Invalid { field, reason } => Self::field(field, reason),
+            QueueError::KeyReused => Self::new(StatusCode::UNPROCESSABLE_ENTITY, Code::Unprocessable, sentence),
+            QueueError::Full(_) => {
+                let failure = Self::new(StatusCode::TOO_MANY_REQUESTS, Code::RateLimited, sentence);
+                Self { retry_after: Some(5), ..failure }
+            }
+            // The contract's status.
+            QueueError::CanNot(_) => Self::new(StatusCode::BAD_REQUEST, Code::Conflict, sentence),
+            QueueError::NotOver(_) => Self::new(StatusCode::CONFLICT, Code::Conflict, sentence),
+            QueueError::Session(error) => error.into(),
+            QueueError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ScheduleError> for Failure {
+    fn from(error: ScheduleError) -> Self {
+        let sentence = error.to_string();
+        match error {
+            ScheduleError::NotFound => Self::not_found(sentence),
+            ScheduleError::Invalid { field, reason } => Self::field(field, reason),
+            ScheduleError::TooMany(_) | ScheduleError::Changed => Self::new(StatusCode::CONFLICT, Code::Conflict, sentence),
+            ScheduleError::Queue(error) => error.into(),
+            ScheduleError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<EvalError> for Failure {
+    fn from(error: EvalError) -> Self {
+        let sentence = error.to_string();
+        match error {
+            EvalError::NoAgent
+            | EvalError::NoCase
+            | EvalError::NoRun
+            | EvalError::NoSide(_)
+            | EvalError::NoResult
+            | EvalError::NotInRun
+            | EvalError::NoVersion(_) => Self::not_found(sentence),
+            EvalError::Invalid { field, reason } => Self::field(field, reason),
+            EvalError::Import(details) => Self { details, ..Self::invalid(sentence) },
+            EvalError::NoScore => Self::invalid(sentence),
+            EvalError::NoRoom | EvalError::CanNot(_) => Self::new(StatusCode::CONFLICT, Code::Conflict, sentence),
+            EvalError::Nothing => Self::new(StatusCode::UNPROCESSABLE_ENTITY, Code::Unprocessable, sentence),
+            EvalError::Full(_) => {
+                let failure = Self::new(StatusCode::TOO_MANY_REQUESTS, Code::RateLimited, sentence);
+                Self { retry_after: Some(30), ..failure }
+            }
+            EvalError::Session(error) => error.into(),
+            EvalError::Store(error) => error.into(),
         }
     }
 }

@@ -37,8 +37,9 @@ use crate::archive::entry::{self, Entry};
 use crate::archive::exclude::Excludes;
 use crate::archive::{ATTRIBUTES_MAX, HOME, PATH_MAX, PIECES_MAX, WORK, shown};
 
-/// Holes below this size are not worth a piece.
-const HOLE_MIN: u64 = 32 << 10;
+/// Holes below this size are not worth a piece, and become zeros. Those of a file system's blocks are not among them, so
+/// that an archive is about as large as what is packed takes of the disk.
+const HOLE_MIN: u64 = 4 << 10;
 /// Bytes that are read and written at once.
 const BUFFER: usize = 256 << 10;
 
@@ -423,8 +424,7 @@ fn pieces(file: &OwnedFd, stat: &FileStat) -> Result<Option<Vec<(u64, u64)>>, Er
         return Ok(None);
     }
     let number = |offset| u64::try_from(offset).unwrap_or_default();
-    let mut pieces: Vec<(u64, u64)> = Vec::new();
-    let mut smallest = HOLE_MIN;
+    let mut map = Map::of(PIECES_MAX);
     let mut at = 0;
     while at < size {
         let data = match lseek(file, at, Whence::SeekData) {
@@ -439,25 +439,51 @@ fn pieces(file: &OwnedFd, stat: &FileStat) -> Result<Option<Vec<(u64, u64)>>, Er
             // It changes while it is looked at.
             break;
         }
-        add(&mut pieces, (number(data), number(hole - data)), smallest);
-        while pieces.len() >= PIECES_MAX {
-            smallest *= 2;
-            let before = std::mem::take(&mut pieces);
-            before.into_iter().for_each(|piece| add(&mut pieces, piece, smallest));
-        }
+        map.add(number(data), number(hole - data));
         at = hole;
     }
     lseek(file, 0, Whence::SeekSet)?;
-    if pieces.last().is_none_or(|(offset, length)| offset + length < number(size)) {
-        pieces.push((number(size), 0));
-    }
-    Ok(Some(pieces))
+    Ok(Some(map.end(number(size))))
 }
 
-fn add(pieces: &mut Vec<(u64, u64)>, (offset, length): (u64, u64), smallest: u64) {
-    match pieces.last_mut() {
-        Some((from, before)) if offset - (*from + *before) < smallest => *before = offset + length - *from,
-        _ => pieces.push((offset, length)),
+/// Where the bytes of a file are.
+struct Map {
+    pieces: Vec<(u64, u64)>,
+    /// Pieces between which there is less become one.
+    smallest: u64,
+    /// There are always fewer pieces.
+    most: usize,
+}
+
+impl Map {
+    const fn of(most: usize) -> Self {
+        Self { pieces: Vec::new(), smallest: HOLE_MIN, most }
+    }
+
+    /// Adds a piece behind the others. Where they become too many, the smallest holes are packed as zeros, which take
+    /// nothing when they come back ([`restore`](super::restore)). What that makes of the archive has its bound in the shim.
+    fn add(&mut self, offset: u64, length: u64) {
+        self.join(offset, length);
+        while self.pieces.len() >= self.most {
+            self.smallest = self.smallest.saturating_mul(2);
+            let before = std::mem::take(&mut self.pieces);
+            before.into_iter().for_each(|(offset, length)| self.join(offset, length));
+        }
+    }
+
+    fn join(&mut self, offset: u64, length: u64) {
+        match self.pieces.last_mut() {
+            Some((from, before)) if offset - (*from + *before) < self.smallest => *before = offset + length - *from,
+            _ => self.pieces.push((offset, length)),
+        }
+    }
+
+    /// The pieces of a file of this size.
+    fn end(mut self, size: u64) -> Vec<(u64, u64)> {
+        if self.pieces.last().is_none_or(|(offset, length)| offset + length < size) {
+            self.pieces.push((size, 0));
+        }
+        self.pieces
     }
 }
 

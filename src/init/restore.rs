@@ -11,12 +11,16 @@
 //! it, except where both are folders. Modes and times of
 //! folders are set when they are left, since entries that follow would change them, or could not
 //! be written. What `user.` attributes the file system does not take is left out.
+//!
+//! Blocks of zeros are not written: a file has holes there. So what comes back never takes more of the disk than what the
+//! archive has of other bytes, also where holes were packed as zeros.
 
 use std::ffi::{CString, OsStr};
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -33,6 +37,9 @@ use crate::archive::{HOME, WORK, components, shown};
 
 /// Bytes that are written at once.
 const BUFFER: usize = 256 << 10;
+/// Zeros of a file that are not written, where so many of them are together: a block of most file systems.
+const BLOCK: usize = 4 << 10;
+const ZEROS: [u8; BLOCK] = [0; BLOCK];
 
 /// Why an archive was not unpacked. What came before is unpacked then.
 #[derive(Debug, thiserror::Error)]
@@ -303,29 +310,59 @@ impl Restorer<'_> {
         if is_work || is_state() { Ok((is_work, names)) } else { Err(outside) }
     }
 
-    /// Writes what is in a file. Where nothing is, it has holes.
+    /// Writes what is in a file. Where nothing is, or zeros, it has holes.
     fn fill<R: Read>(&mut self, file: OwnedFd, entry: &Entry, stream: &mut Stream<R>) -> Result<OwnedFd, RestoreError> {
         let unwritten = |source| RestoreError::Write { path: shown(entry.path.as_bytes()), source };
-        let mut file = File::from(file);
-        if entry.kind == EntryType::GNUSparse {
-            file.set_len(entry.size).map_err(unwritten)?;
-        }
-        let mut at = 0;
+        let file = File::from(file);
+        // Where what was written ends.
+        let mut written = 0;
         for (offset, length) in &entry.pieces {
-            if *offset != at {
-                file.seek(SeekFrom::Start(*offset)).map_err(unwritten)?;
-            }
-            let mut left = *length;
-            while left > 0 {
-                let part = usize::try_from(left).unwrap_or(BUFFER).min(BUFFER);
+            let (mut at, end) = (*offset, offset + length);
+            while at < end {
+                // Up to where a block of the file ends, so that the next part begins with one.
+                let room = BUFFER as u64 - at % BLOCK as u64;
+                let part = usize::try_from((end - at).min(room)).unwrap_or(BUFFER);
                 stream.read(&mut self.buffer[..part])?;
-                file.write_all(&self.buffer[..part]).map_err(unwritten)?;
-                left -= part as u64;
+                written = write_but_zeros(&file, at, &self.buffer[..part]).map_err(unwritten)?.unwrap_or(written);
+                at += part as u64;
             }
-            at = offset + length;
+        }
+        if written < entry.size {
+            file.set_len(entry.size).map_err(unwritten)?;
         }
         Ok(file.into())
     }
+}
+
+/// Writes bytes at their place in a file that has nothing there yet, but for the blocks of it that are zeros. Gives where the
+/// last of them ended that were written.
+fn write_but_zeros(file: &File, mut at: u64, mut bytes: &[u8]) -> std::io::Result<Option<u64>> {
+    let mut written = None;
+    while !bytes.is_empty() {
+        let zeros = blocks(at, bytes, true);
+        (at, bytes) = (at + zeros as u64, &bytes[zeros..]);
+        let others = blocks(at, bytes, false);
+        file.write_all_at(&bytes[..others], at)?;
+        (at, bytes) = (at + others as u64, &bytes[others..]);
+        if others > 0 {
+            written = Some(at);
+        }
+    }
+    Ok(written)
+}
+
+/// How many of the bytes at a place come first that are in blocks of zeros, or in other ones.
+fn blocks(at: u64, bytes: &[u8], are_zeros: bool) -> usize {
+    let mut end = 0;
+    while end < bytes.len() {
+        let room = BLOCK - usize::try_from((at + end as u64) % BLOCK as u64).unwrap_or_default();
+        let block = &bytes[end..bytes.len().min(end + room)];
+        if (block == &ZEROS[..block.len()]) != are_zeros {
+            break;
+        }
+        end += block.len();
+    }
+    end
 }
 
 /// Makes another name, in the folder at hand, of a file at these names.

@@ -1,13 +1,15 @@
 //! The loop of process 1.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Command, Stdio};
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::pty::{OpenptyResult, Winsize, openpty};
 use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Pid, getsid};
@@ -16,6 +18,14 @@ use super::{InitError, sys};
 use crate::link::datagram;
 use crate::link::inner::{DATAGRAM_MAX, FromInit, Handle, ToInit};
 use crate::report;
+use crate::wire::terminal::TerminalSize;
+
+/// So many looks one after the other that find nobody to kill tell that nobody is left: what starts another process and
+/// ends at once can be there in none of them only by chance.
+const QUIET_LOOKS: u32 = 3;
+/// Looks for processes to kill, in all. What ends stays in the list until process 1 reaps it, which it does not meanwhile: so
+/// what starts others without end comes to the end of its tasks before.
+const LOOKS_MAX: u32 = 10_000;
 
 /// Serves the shim on standard input until it closes its end.
 pub fn serve() -> Result<(), InitError> {
@@ -30,7 +40,7 @@ pub fn serve() -> Result<(), InitError> {
     ends.thread_block().map_err(InitError::sys("block SIGCHLD"))?;
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
     let signals = SignalFd::with_flags(&ends, flags).map_err(InitError::sys("signalfd"))?;
-    let mut init = Init { socket, started: HashMap::new() };
+    let mut init = Init { socket, started: HashMap::new(), on_terminals: HashSet::new() };
     init.tell(&FromInit::Ready, None)?;
     let served = init.serve(&signals);
     init.kill_all();
@@ -41,6 +51,8 @@ struct Init {
     socket: OwnedFd,
     /// The programs that run, by process number.
     started: HashMap<i32, Handle>,
+    /// Those of them that have a terminal.
+    on_terminals: HashSet<i32>,
 }
 
 impl Init {
@@ -69,10 +81,13 @@ impl Init {
 
     fn take(&mut self, request: ToInit, descriptors: Vec<OwnedFd>) -> Result<(), InitError> {
         match request {
-            ToInit::Spawn { handle, argv, env, cwd } => match spawn(&argv, env, &cwd, descriptors) {
-                Ok(pid) => {
+            ToInit::Spawn { handle, argv, env, cwd, terminal } => match spawn(&argv, env, &cwd, terminal, descriptors) {
+                Ok((pid, terminal)) => {
                     self.started.insert(pid, handle);
-                    self.tell(&FromInit::Spawned { handle, pid }, None)
+                    if terminal.is_some() {
+                        self.on_terminals.insert(pid);
+                    }
+                    self.tell(&FromInit::Spawned { handle, pid }, terminal.as_ref().map(AsFd::as_fd))
                 }
                 Err(error) => {
                     let program = argv.first().map_or("", String::as_str);
@@ -84,6 +99,11 @@ impl Init {
                 // end has been told.
                 let Some((&pid, _)) = self.started.iter().find(|(_, known)| **known == handle) else { return Ok(()) };
                 let sent = Signal::try_from(signal).and_then(|signal| {
+                    // A shell on a terminal gives each job a process group of its own.
+                    if group && signal == Signal::SIGKILL && self.on_terminals.contains(&pid) {
+                        kill_those(|session| session == Some(pid));
+                        return Ok(());
+                    }
                     let pid = Pid::from_raw(pid);
                     if group { killpg(pid, signal) } else { kill(pid, signal) }
                 });
@@ -112,6 +132,7 @@ impl Init {
     fn reap(&mut self) -> Result<(), InitError> {
         while let Some(ended) = sys::reap() {
             // The others are orphans that process 1 inherited.
+            self.on_terminals.remove(&ended.pid);
             if let Some(handle) = self.started.remove(&ended.pid) {
                 self.tell(&FromInit::Exited { handle, code: ended.code, signal: ended.signal }, None)?;
             }
@@ -137,36 +158,85 @@ impl Init {
 /// Kills every process but this one and those in these sessions, each named by its leader, if this one is
 /// process 1. What starts another process while it is looked for is found by the next look.
 fn kill_others(spared: &[i32]) {
-    if std::process::id() != 1 {
-        return;
+    if std::process::id() == 1 {
+        kill_those(|session| !session.is_some_and(|session| spared.contains(&session)));
     }
+}
+
+/// Kills the processes whose session is one of those, but for this one. One that has ended has none any more.
+fn kill_those(is_one: impl Fn(Option<i32>) -> bool) {
+    let own = i32::try_from(std::process::id()).unwrap_or(1);
     let mut killed = HashSet::new();
-    loop {
-        let Ok(processes) = std::fs::read_dir("/proc") else { return };
+    look_until_quiet(|| {
+        let Ok(processes) = fs::read_dir("/proc") else { return false };
         let numbers = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
-        let mut is_new = false;
-        for pid in numbers.filter(|pid| *pid != 1) {
-            let number = Pid::from_raw(pid);
-            // One that has ended has no session any more.
-            let is_spared = getsid(Some(number)).is_ok_and(|session| spared.contains(&session.as_raw()));
-            is_new |= !is_spared && kill(number, Signal::SIGKILL).is_ok() && killed.insert(pid);
-        }
-        if !is_new {
+        // To the end, whoever is found first.
+        numbers.filter(|pid| *pid != own).fold(false, |is_new, pid| is_new | is_new_to(&mut killed, pid, &is_one))
+    });
+}
+
+/// Looks for processes to kill until there are none for a while; a look tells whether there was a new one.
+fn look_until_quiet(mut look: impl FnMut() -> bool) {
+    let mut quiet = 0;
+    for _ in 0..LOOKS_MAX {
+        quiet = if look() { 0 } else { quiet + 1 };
+        if quiet == QUIET_LOOKS {
             return;
         }
     }
 }
 
-fn spawn(argv: &[String], env: Vec<(String, String)>, cwd: &str, descriptors: Vec<OwnedFd>) -> io::Result<i32> {
+/// Kills a process that was listed, if it is one of those; says whether that may be news, and there may be more. What was
+/// killed starts no other process, and may be listed for long. But one that went by itself since it was listed may have
+/// started another one before, whose number was not there yet.
+fn is_new_to(killed: &mut HashSet<(i32, u64)>, pid: i32, is_one: impl Fn(Option<i32>) -> bool) -> bool {
+    let number = Pid::from_raw(pid);
+    let Some(since) = since(pid) else { return true };
+    let session = getsid(Some(number)).ok().map(Pid::as_raw);
+    is_one(session) && (kill(number, Signal::SIGKILL).is_err() || killed.insert((pid, since)))
+}
+
+/// When a process started (proc_pid_stat(5), field 22), which tells it from another one that has its number later.
+fn since(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Its name may have any signs.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// The number of the process, and the master of its terminal, if it has one.
+fn spawn(
+    argv: &[String],
+    env: Vec<(String, String)>,
+    cwd: &str,
+    terminal: Option<TerminalSize>,
+    descriptors: Vec<OwnedFd>,
+) -> io::Result<(i32, Option<OwnedFd>)> {
     let invalid = |what| io::Error::new(io::ErrorKind::InvalidInput, what);
     let (program, arguments) = argv.split_first().ok_or_else(|| invalid("no program is named"))?;
+    let (master, stdio) = match terminal {
+        Some(size) => {
+            let (master, slave) = open_terminal(size)?;
+            (Some(master), vec![slave.try_clone()?, slave.try_clone()?, slave])
+        }
+        None => (None, descriptors),
+    };
     let [stdin, stdout, stderr] =
-        <[OwnedFd; 3]>::try_from(descriptors).map_err(|_| invalid("three descriptors have to come with it"))?;
+        <[OwnedFd; 3]>::try_from(stdio).map_err(|_| invalid("three descriptors have to come with it"))?;
     let mut command = Command::new(program);
     command.args(arguments).env_clear().envs(env).current_dir(cwd);
     command.stdin(Stdio::from(stdin)).stdout(Stdio::from(stdout)).stderr(Stdio::from(stderr));
-    let child = sys::lead_session(&mut command).spawn()?;
-    i32::try_from(child.id()).map_err(io::Error::other)
+    let child = sys::lead_session(&mut command, master.is_some()).spawn()?;
+    Ok((i32::try_from(child.id()).map_err(io::Error::other)?, master))
+}
+
+/// A terminal of the sandbox's own: master and slave. Neither reaches another program that is started.
+fn open_terminal(size: TerminalSize) -> io::Result<(OwnedFd, OwnedFd)> {
+    let size = Winsize { ws_row: size.rows, ws_col: size.cols, ws_xpixel: 0, ws_ypixel: 0 };
+    let OpenptyResult { master, slave } = openpty(Some(&size), None)?;
+    for end in [&master, &slave] {
+        fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    }
+    Ok((master, slave))
 }
 
 fn listen(port: u16) -> io::Result<(TcpListener, u16)> {
@@ -174,3 +244,6 @@ fn listen(port: u16) -> io::Result<(TcpListener, u16)> {
     let port = listener.local_addr()?.port();
     Ok((listener, port))
 }
+
+#[cfg(test)]
+mod tests;

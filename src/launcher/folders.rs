@@ -6,6 +6,11 @@
 //! under another name and renamed when it is whole, and renamed again before it is removed: what
 //! is half there is never taken for a sandbox, whenever the host loses its power.
 //!
+//! Where the file system has quotas by project, workspace and HOME are held to the limit of the disk
+//! ([`quota`]). A folder that was made before it had some is left without: its files would have to
+//! be walked through, and named one by one, and what is not of one project can not be moved from one
+//! folder into another.
+//!
 //! The root itself may lie below a folder of somebody less trusted (`/var/lib/ash` belongs to
 //! `ash`), who could put a link in its place. So it is opened once without following, has to be
 //! ours alone, and everything is done relative to that open folder.
@@ -22,11 +27,16 @@ use nix::fcntl::{AtFlags, OFlag, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, mkdirat};
 use nix::unistd::{Gid, Uid, fchown, fchownat, geteuid};
 
+use super::quota::{self, QuotaError};
 use super::tree;
+use crate::report;
 use crate::wire::SandboxId;
+use crate::wire::quantity::ByteCount;
 
 /// What a sandbox's folder holds.
 const PARTS: [&str; 3] = ["workspace", "home", "spool"];
+/// Those of it that are held to the limit of the disk.
+const HELD: [&str; 2] = ["workspace", "home"];
 /// Begins the name of a folder that is not whole yet. No id begins like that.
 const UNFINISHED: &str = ".new-";
 /// Begins the name of one that is not whole any more.
@@ -51,6 +61,14 @@ pub enum FolderError {
     /// What lies in the place of a sandbox's folder was not made here.
     #[error("{0} is not the folder of a sandbox")]
     Foreign(PathBuf),
+    /// What it may take of the disk could not be set.
+    #[error("hold {path} to its limit")]
+    Quota {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: QuotaError,
+    },
     /// Every uid of the range has a folder.
     #[error("all {0} uids for sandboxes are in use")]
     Full(usize),
@@ -71,6 +89,8 @@ pub struct Folders {
     path: PathBuf,
     root: OwnedFd,
     range: Range<u32>,
+    /// Whether the file system holds projects to limits.
+    has_quotas: bool,
     uids: Mutex<Uids>,
 }
 
@@ -99,42 +119,92 @@ impl Folders {
     ///
     /// [`FolderError::Untrusted`] when somebody else could change it, [`FolderError::Call`].
     pub fn open(path: &Path, range: Range<u32>) -> Result<Self, FolderError> {
-        let folders = Self { path: path.to_owned(), root: open_trusted(path)?, range, uids: Mutex::default() };
+        let root = open_trusted(path)?;
+        let has_quotas = quota::is_enforced(&root, range.start);
+        let folders = Self { path: path.to_owned(), root, range, has_quotas, uids: Mutex::default() };
         for name in folders.names()? {
             if name.starts_with(UNFINISHED) || name.starts_with(LEAVING) {
-                tree::remove(folders.root.as_fd(), &name).map_err(folders.call("remove", &name))?;
+                folders.remove_entry(&name)?;
             }
         }
         folders.read_uids(&mut folders.uids())?;
         Ok(folders)
     }
 
-    /// Finds the folder of a sandbox, or makes it.
+    /// Whether the file system holds sandboxes to the limit of their disk.
+    pub const fn has_quotas(&self) -> bool {
+        self.has_quotas
+    }
+
+    /// Whether it does so with this sandbox, or will when its folder is made.
+    ///
+    /// # Errors
+    ///
+    /// [`FolderError::Call`].
+    pub fn is_held(&self, sandbox: SandboxId) -> Result<bool, FolderError> {
+        Ok(self.has_quotas && self.find(&sandbox.to_string())?.is_none_or(|uid| self.is_project(sandbox, uid)))
+    }
+
+    /// Holds the folder of a sandbox to another limit; one that no quota holds stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`FolderError::Call`], [`FolderError::Quota`].
+    pub fn hold(&self, sandbox: SandboxId, disk: ByteCount) -> Result<(), FolderError> {
+        let name = sandbox.to_string();
+        match self.find(&name)? {
+            Some(uid) if self.has_quotas && self.is_project(sandbox, uid) => {
+                quota::hold(&self.root, uid, disk).map_err(|source| FolderError::Quota { path: self.path.join(name), source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether all that is held belongs to the sandbox's project.
+    fn is_project(&self, sandbox: SandboxId, uid: u32) -> bool {
+        let belongs = |folder: &OwnedFd, part: &str| quota::belongs(tree::open_folder(folder.as_fd(), part)?, uid);
+        let folder = tree::open_folder(self.root.as_fd(), &sandbox.to_string());
+        folder.is_ok_and(|folder| HELD.iter().all(|part| belongs(&folder, part).unwrap_or(false)))
+    }
+
+    /// The uid of a folder, if there is one.
+    fn find(&self, name: &str) -> Result<Option<u32>, FolderError> {
+        match fstatat(&self.root, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(stat) => self.owner(&stat).map(Some).ok_or_else(|| FolderError::Foreign(self.path.join(name))),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(error) => Err(self.call("examine", name)(error)),
+        }
+    }
+
+    /// Finds the folder of a sandbox, or makes it, and holds it to the limit of its disk, where the file
+    /// system can.
     ///
     /// # Errors
     ///
     /// See [`FolderError`]. A folder that could not be made whole is removed again.
-    pub fn ensure(&self, sandbox: SandboxId) -> Result<Folder, FolderError> {
+    pub fn ensure(&self, sandbox: SandboxId, disk: ByteCount) -> Result<Folder, FolderError> {
         let name = sandbox.to_string();
-        match fstatat(&self.root, name.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Ok(stat) => {
-                let uid = self.owner(&stat).ok_or_else(|| FolderError::Foreign(self.path.join(&name)))?;
+        match self.find(&name)? {
+            Some(uid) => {
+                self.hold(sandbox, disk)?;
                 Ok(Folder { uid, fresh: false })
             }
-            Err(Errno::ENOENT) => {
+            None => {
                 let uid = self.take_uid()?;
-                let made = self.make(&name, uid);
+                let made = self.make(&name, uid, disk);
                 if made.is_err() {
+                    self.release(uid);
                     self.uids().taken.remove(&uid);
                 }
                 made.map(|()| Folder { uid, fresh: true })
             }
-            Err(error) => Err(self.call("examine", &name)(error)),
         }
     }
 
-    fn make(&self, name: &str, uid: u32) -> Result<(), FolderError> {
+    fn make(&self, name: &str, uid: u32, disk: ByteCount) -> Result<(), FolderError> {
         let unfinished = format!("{UNFINISHED}{name}");
+        let held = if self.has_quotas { quota::hold(&self.root, uid, disk) } else { Ok(()) };
+        held.map_err(|source| FolderError::Quota { path: self.path.join(name), source })?;
         let steps = || -> nix::Result<()> {
             tree::remove(self.root.as_fd(), &unfinished)?;
             mkdirat(&self.root, unfinished.as_str(), Mode::S_IRWXU)?;
@@ -142,6 +212,9 @@ impl Folders {
             let (owner, group) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(self.group(uid))));
             for part in PARTS {
                 mkdirat(&folder, part, Mode::S_IRWXU)?;
+                if self.has_quotas && HELD.contains(&part) {
+                    quota::assign(tree::open_folder(folder.as_fd(), part)?, uid)?;
+                }
                 fchownat(&folder, part, owner, group, AtFlags::AT_SYMLINK_NOFOLLOW)?;
             }
             fchown(&folder, owner, group)?;
@@ -186,9 +259,20 @@ impl Folders {
         };
         tree::remove(self.root.as_fd(), name).map_err(self.call("remove", name))?;
         if let Some(uid) = owner {
+            self.release(uid);
             self.uids().taken.remove(&uid);
         }
         Ok(())
+    }
+
+    /// Forgets the limits of a project that has no files any more. What stays is replaced when the number is
+    /// used again.
+    fn release(&self, uid: u32) {
+        if self.has_quotas
+            && let Err(error) = quota::release(&self.root, uid)
+        {
+            tracing::warn!(uid, error = report::chain(&error), "the quota of a sandbox that is gone stays, ignoring");
+        }
     }
 
     /// Every sandbox that has a folder.
@@ -287,6 +371,8 @@ mod tests {
 
     use super::*;
 
+    const DISK: ByteCount = ByteCount(1 << 30);
+
     /// Without privileges files can be given to oneself only.
     fn own_range() -> Range<u32> {
         let uid = geteuid().as_raw();
@@ -305,23 +391,23 @@ mod tests {
         assert_eq!(mode(&root), 0o711);
         let sandbox = SandboxId::new();
         let uid = geteuid().as_raw();
-        assert_eq!(folders.ensure(sandbox).expect("makes"), Folder { uid, fresh: true });
+        assert_eq!(folders.ensure(sandbox, DISK).expect("makes"), Folder { uid, fresh: true });
         let folder = root.join(sandbox.to_string());
         for path in [folder.clone(), folder.join("workspace"), folder.join("home"), folder.join("spool")] {
             assert_eq!(mode(&path), 0o700, "{}", path.display());
             assert_eq!(fs::metadata(&path).expect("is there").uid(), uid);
         }
-        assert_eq!(folders.ensure(sandbox).expect("finds"), Folder { uid, fresh: false });
+        assert_eq!(folders.ensure(sandbox, DISK).expect("finds"), Folder { uid, fresh: false });
         assert_eq!(folders.list().expect("lists"), [sandbox]);
 
         // The only uid of the range is taken, also after a restart.
-        assert!(matches!(folders.ensure(SandboxId::new()), Err(FolderError::Full(1))));
+        assert!(matches!(folders.ensure(SandboxId::new(), DISK), Err(FolderError::Full(1))));
         let again = Folders::open(&root, own_range()).expect("opens");
-        assert!(matches!(again.ensure(SandboxId::new()), Err(FolderError::Full(1))));
+        assert!(matches!(again.ensure(SandboxId::new(), DISK), Err(FolderError::Full(1))));
         again.remove(sandbox).expect("removes");
         again.remove(sandbox).expect("is gone already");
         assert!(again.list().expect("lists").is_empty());
-        assert!(again.ensure(SandboxId::new()).expect("is free again").fresh);
+        assert!(again.ensure(SandboxId::new(), DISK).expect("is free again").fresh);
     }
 
     #[test]
@@ -347,17 +433,17 @@ mod tests {
         assert_eq!(fs::read_dir(&root).expect("reads").count(), 0);
 
         // A removal that failed is taken up by the next one, and its uid is free then.
-        folders.ensure(sandbox).expect("makes");
+        folders.ensure(sandbox, DISK).expect("makes");
         fs::rename(root.join(sandbox.to_string()), root.join(format!(".old-{sandbox}"))).expect("renames");
         assert_eq!(folders.list().expect("lists"), [], "half of a folder is none");
-        assert!(matches!(folders.ensure(sandbox), Err(FolderError::Full(1))));
+        assert!(matches!(folders.ensure(sandbox, DISK), Err(FolderError::Full(1))));
         folders.remove(sandbox).expect("removes");
-        assert!(folders.ensure(sandbox).expect("makes").fresh);
+        assert!(folders.ensure(sandbox, DISK).expect("makes").fresh);
         folders.remove(sandbox).expect("removes");
         assert_eq!(fs::read_dir(&root).expect("reads").count(), 0);
 
         symlink(dir.path(), root.join(sandbox.to_string())).expect("links");
-        assert!(matches!(folders.ensure(sandbox), Err(FolderError::Foreign(_))));
+        assert!(matches!(folders.ensure(sandbox, DISK), Err(FolderError::Foreign(_))));
         folders.remove(sandbox).expect("removes the link");
         assert!(dir.path().exists());
     }

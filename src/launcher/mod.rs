@@ -1,6 +1,6 @@
 //! `ash-launcher`: the privileged half of Ash.
 //!
-//! It runs as root with three capabilities, listens on a socket that only `ashd` may connect to,
+//! It runs as root with three capabilities, and a fourth that is in effect only while a [`quota`] is set; listens on a socket that only `ashd` may connect to,
 //! and does what [`link::launch`](crate::link::launch) can say: it gives each sandbox a uid, a
 //! folder ([`folders`]), a socket ([`sockets`]) and a transient unit ([`unit`](mod@unit)), and ends and
 //! removes them again. It reads nothing but those short lines and what systemd answers. It keeps
@@ -16,6 +16,7 @@
 mod end;
 pub mod folders;
 pub mod privilege;
+pub mod quota;
 pub mod sandboxes;
 pub mod server;
 pub mod sockets;
@@ -36,6 +37,7 @@ use nix::unistd::User;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::folders::{FolderError, Folders};
+use self::privilege::PrivilegeError;
 use self::sandboxes::Sandboxes;
 use self::sockets::Sockets;
 use crate::link::launch::{SANDBOX_FOLDERS, SANDBOX_SOCKETS};
@@ -79,6 +81,9 @@ pub enum LauncherError {
     /// The folders of sandboxes can not be used.
     #[error(transparent)]
     Folder(#[from] FolderError),
+    /// What is not needed can not be given up.
+    #[error(transparent)]
+    Privilege(#[from] PrivilegeError),
     /// systemd can not be asked.
     #[error("connect to systemd over the system bus")]
     Bus(#[source] zbus::Error),
@@ -102,6 +107,10 @@ pub async fn run(socket: Option<&Path>) -> Result<(), LauncherError> {
     nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
     let listener = listen(socket, daemon_uid)?;
     let folders = Folders::open(Path::new(SANDBOX_FOLDERS), UIDS)?;
+    let has_quotas = folders.has_quotas();
+    if !has_quotas {
+        privilege::drop_admin()?;
+    }
     let sockets = Sockets::open(Path::new(SANDBOX_SOCKETS), daemon_uid)?;
     let (manager, jobs) = connect().await.map_err(LauncherError::Bus)?;
     let sandboxes = Arc::new(Sandboxes::new(manager, jobs, folders, sockets, daemon_uid));
@@ -119,7 +128,7 @@ pub async fn run(socket: Option<&Path>) -> Result<(), LauncherError> {
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::warn!(error = %error, "systemd was not told that the launcher is ready, ignoring");
     }
-    tracing::info!(daemon_uid, "serving");
+    tracing::info!(daemon_uid, has_quotas, "serving");
     server::serve(listener, sandboxes, daemon_uid, stop).await.map_err(LauncherError::Serve)?;
     if asked { Ok(()) } else { Err(LauncherError::BusLost) }
 }

@@ -143,6 +143,10 @@ impl Sandboxes {
             Request::Limit(sandbox, limits) => self.limit(sandbox, &limits).await?,
             Request::List => return self.list().await,
             Request::Remove(sandbox) => self.remove(sandbox).await?,
+            Request::Quota(sandbox) => {
+                let enforced = sandbox.map_or(Ok(self.folders.has_quotas()), |sandbox| self.folders.is_held(sandbox))?;
+                return Ok(vec![Answer::Quota { enforced }]);
+            }
             Request::Host => return Ok(vec![Answer::Host { stopping: self.host_stops().await.map_err(RequestError::Host)? }]),
         }
         Ok(vec![Answer::Done])
@@ -155,11 +159,13 @@ impl Sandboxes {
         // asked, which is the usual case.
         if self.sockets.exists(sandbox) {
             if self.settled(sandbox).await? {
+                // It may have been given more, for a daemon that is gone.
+                self.folders.hold(sandbox, spec.limits.disk)?;
                 return Ok(Answer::Started { fresh: false, running: true });
             }
             self.sockets.remove(sandbox)?;
         }
-        let folder = self.folders.ensure(sandbox)?;
+        let folder = self.folders.ensure(sandbox, spec.limits.disk)?;
         let started = self.start_unit(spec, folder.uid).await;
         if started.is_err() {
             if let Err(error) = self.forget(&unit::name(sandbox)).await {
@@ -292,6 +298,7 @@ impl Sandboxes {
         if !self.find(sandbox).await?.is_some_and(|entry| entry.is_running()) {
             return Err(RequestError::NotRunning(sandbox));
         }
+        self.folders.hold(sandbox, limits.disk)?;
         let name = unit::name(sandbox);
         let properties = unit::limit_properties(limits);
         let properties: Vec<_> = properties.iter().map(Property::to_dbus).collect();

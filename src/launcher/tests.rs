@@ -612,6 +612,18 @@ async fn what_does_not_run_can_not_be_frozen_thawed_or_limited() {
     assert_eq!(properties["IOReadBandwidthMax"], rate.try_to_owned().expect("clones"));
 }
 
+/// Where it has quotas, `tests/box_quota.rs` asks.
+#[tokio::test]
+async fn a_file_system_without_quotas_is_told_of() {
+    let host = Host::new().await;
+    let mut asker = host.connect().await;
+    let (sandbox, session) = (SandboxId::new(), SessionId::new());
+    asker.ask(&start(1, sandbox, session)).await;
+    for request in ["2 quota".to_owned(), format!("2 quota {sandbox}"), format!("2 quota {}", SandboxId::new())] {
+        assert_eq!(asker.ask(&request).await, "2 ok quota=no", "{request}");
+    }
+}
+
 #[tokio::test]
 async fn a_bad_request_is_refused_and_a_bad_line_ends_the_connection() {
     let host = Host::new().await;

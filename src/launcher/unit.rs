@@ -112,7 +112,8 @@ pub fn limit_properties(limits: &Limits) -> Vec<Property> {
     usual_limits(limits).into_iter().chain(rare_limits(limits).map(|(_, property)| property)).collect()
 }
 
-/// The limits of every sandbox that systemd enforces. That of the disk is not among them.
+/// The limits of every sandbox that systemd enforces. That of the disk is kept by the shim, and by a
+/// [`quota`](super::quota).
 fn usual_limits(limits: &Limits) -> [Property; 4] {
     [
         Property::MemoryMax(limits.memory.0),

@@ -391,7 +391,8 @@ impl ShimHandle {
     }
 
     /// Restores a workspace and a conversation that [`Self::pack`] packed; `chunks` gives the bytes.
-    /// `conversation` is the runtime's own id where that is not the session's.
+    /// `conversation` is the runtime's own id where that is not the session's. With `more` the workspace is
+    /// not whole before something is laid over it.
     ///
     /// # Errors
     ///
@@ -399,9 +400,10 @@ impl ShimHandle {
     pub async fn restore(
         &self,
         conversation: Option<String>,
+        more: bool,
         chunks: mpsc::Receiver<std::io::Result<Vec<u8>>>,
     ) -> Result<(), LinkError> {
-        self.send_archive(|op| ToShim::Restore { op, conversation }, chunks).await
+        self.send_archive(|op| ToShim::Restore { op, conversation, more }, chunks).await
     }
 
     /// Lays an archive with the root `work/` over the workspace; `chunks` gives its bytes.
@@ -412,7 +414,18 @@ impl ShimHandle {
     /// the one and half of the other, and [`ShimState::unpacked`] of the next connection tells.
     pub async fn lay(&self, replace: bool, chunks: mpsc::Receiver<std::io::Result<Vec<u8>>>) -> Result<(), LinkError> {
         self.knows_bundles()?;
-        self.send_archive(|op| ToShim::Lay { op, replace }, chunks).await
+        self.send_archive(|op| ToShim::Lay { op, replace, state: false }, chunks).await
+    }
+
+    /// Lays an archive with the root `home/` over what the runtime keeps of its conversation, before it has begun one. The
+    /// workspace is not whole before something is unpacked into it, or laid over it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::lay`].
+    pub async fn lay_conversation(&self, chunks: mpsc::Receiver<std::io::Result<Vec<u8>>>) -> Result<(), LinkError> {
+        self.knows_bundles()?;
+        self.send_archive(|op| ToShim::Lay { op, replace: false, state: true }, chunks).await
     }
 
     /// Whether it understands [`ToShim::Gateway`].

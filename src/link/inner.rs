@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::wire::terminal::TerminalSize;
+
 /// Largest datagram. Arguments and environment of one program have to fit; Linux itself allows
 /// 128 KiB for a single argument (`MAX_ARG_STRLEN`, execve(2)).
 pub const DATAGRAM_MAX: usize = 160 << 10;
@@ -20,7 +22,7 @@ pub type Handle = u32;
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToInit {
     /// Starts a program as leader of a session of its own. With it come three descriptors: its
-    /// standard input, output and error.
+    /// standard input, output and error; none with `terminal`.
     Spawn {
         /// Names the process in later messages.
         handle: Handle,
@@ -30,6 +32,9 @@ pub enum ToInit {
         env: Vec<(String, String)>,
         /// Working directory.
         cwd: String,
+        /// All three are a new terminal of this size, which controls the session.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        terminal: Option<TerminalSize>,
     },
     /// Sends a signal to a started program, or to all of its session with `group`.
     Signal {
@@ -61,7 +66,7 @@ pub enum ToInit {
 pub enum FromInit {
     /// Init runs and listens. First.
     Ready,
-    /// The program was started.
+    /// The program was started. With a terminal, the descriptor of its master comes with it.
     Spawned {
         /// The process.
         handle: Handle,

@@ -10,6 +10,8 @@
 //! 9 ok
 //! 10 host
 //! 10 ok stopping=no
+//! 11 quota 0198…c1
+//! 11 ok quota=yes
 //! 8 err failed ash-sandbox-0198…c1.service: …
 //! ```
 //!
@@ -19,6 +21,8 @@
 //! plain decimal numbers within [`bounds`], ids in their one form. Anything else is refused. Limits that
 //! few sandboxes have stand behind the others, in their order, and are left out by those who have none.
 //! No path, command or property name can be said in this language.
+//!
+//! `quota` is younger than the others: a launcher that was not restarted since refuses it as an unknown word.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -84,6 +88,15 @@ pub struct Limits {
     /// Bytes written to the disk in a second, likewise.
     pub io_write: Option<ByteCount>,
 }
+
+/// Files and folders on so much disk: twice as many as a file system usually has room for (ext4 makes one for
+/// each 16 KiB), and enough for the packages of a program on a small one.
+pub fn files_of(disk: ByteCount) -> u64 {
+    (disk.0 / FILE_BYTES).max(FILES_LEAST)
+}
+
+const FILE_BYTES: u64 = 8 << 10;
+const FILES_LEAST: u64 = 16_384;
 
 /// The least and the most that a request may say; the launcher refuses what lies outside.
 pub mod bounds {
@@ -190,6 +203,8 @@ pub enum Request {
     Remove(SandboxId),
     /// Whether the host is going down.
     Host,
+    /// Whether the file system holds a sandbox to its disk, or those that are to be made.
+    Quota(Option<SandboxId>),
 }
 
 /// How the processes of a sandbox ended, if not in good order.
@@ -267,7 +282,7 @@ fn is_of_result(c: &char) -> bool {
 /// What the launcher answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// Done. Ends all requests but `start` and `host`.
+    /// Done. Ends all requests but `start`, `host` and `quota`.
     Done,
     /// Done. Ends `start`.
     Started {
@@ -280,6 +295,11 @@ pub enum Answer {
     Host {
         /// Whether it is going down: everything that runs on it is being ended.
         stopping: bool,
+    },
+    /// How it stands with the disk. Ends `quota`.
+    Quota {
+        /// Whether the file system refuses what is beyond, and not the shim's accounting alone.
+        enforced: bool,
     },
     /// One sandbox of a list.
     Item {
@@ -358,6 +378,8 @@ impl Request {
             Self::List => format!("{tag} list\n"),
             Self::Remove(sandbox) => format!("{tag} remove {sandbox}\n"),
             Self::Host => format!("{tag} host\n"),
+            Self::Quota(None) => format!("{tag} quota\n"),
+            Self::Quota(Some(sandbox)) => format!("{tag} quota {sandbox}\n"),
         })
     }
 
@@ -395,6 +417,7 @@ impl Request {
             "list" => Self::List,
             "remove" => Self::Remove(words.sandbox()?),
             "host" => Self::Host,
+            "quota" => Self::Quota(if words.is_over() { None } else { Some(words.sandbox()?) }),
             _ => return Err(LineError::Word),
         };
         words.end()?;
@@ -413,6 +436,7 @@ impl Request {
             Self::List => "list",
             Self::Remove(_) => "remove",
             Self::Host => "host",
+            Self::Quota(_) => "quota",
         }
     }
 
@@ -426,6 +450,7 @@ impl Request {
             | Self::Thaw(sandbox)
             | Self::Limit(sandbox, _)
             | Self::Remove(sandbox) => Some(*sandbox),
+            Self::Quota(sandbox) => *sandbox,
             Self::List | Self::Host => None,
         }
     }
@@ -445,6 +470,7 @@ impl Answer {
             Self::Done => format!("{tag} ok\n"),
             Self::Started { fresh, running } => format!("{tag} ok fresh={} running={}\n", yes_no(*fresh), yes_no(*running)),
             Self::Host { stopping } => format!("{tag} ok stopping={}\n", yes_no(*stopping)),
+            Self::Quota { enforced } => format!("{tag} ok quota={}\n", yes_no(*enforced)),
             Self::Item { sandbox, running: false, ended: Some(ended) } => {
                 format!("{tag} item {sandbox} running=no ended={ended}\n")
             }
@@ -471,6 +497,9 @@ impl Answer {
         }
         if let Some(stopping) = text.strip_prefix("ok stopping=") {
             return truth(stopping).map(|stopping| Self::Host { stopping }).ok_or(LineError::Value("stopping"));
+        }
+        if let Some(enforced) = text.strip_prefix("ok quota=") {
+            return truth(enforced).map(|enforced| Self::Quota { enforced }).ok_or(LineError::Value("quota"));
         }
         let mut words = Words::new(text);
         let answer = match words.next("answer")? {
@@ -557,9 +586,13 @@ impl<'a> Words<'a> {
         if self.0.clone().next().is_some_and(is_next) { self.number(key).map(Some) } else { Ok(None) }
     }
 
+    fn is_over(&self) -> bool {
+        self.0.clone().next().is_none()
+    }
+
     /// A field that may be missing at the end.
     fn last<T>(&mut self, key: &'static str, read: impl Fn(&'a str) -> Option<T>) -> Result<Option<T>, LineError> {
-        if self.0.clone().next().is_none() {
+        if self.is_over() {
             return Ok(None);
         }
         self.field(key, key, read).map(Some)

@@ -35,6 +35,7 @@
 //! shim says, since the shim may be older than the daemon but is never replaced while it runs.
 
 mod binding;
+mod run;
 
 use std::collections::BTreeMap;
 
@@ -43,23 +44,26 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 pub use self::binding::Binding;
+pub use self::run::{Job, Run, RunEnd, Stream};
 use crate::wire::event::Kind;
-use crate::wire::limits::Reached;
 use crate::wire::message::TurnOptions;
 use crate::wire::permission::{Behavior, PermissionAnswer};
 use crate::wire::price::PriceList;
+use crate::wire::terminal::TerminalSize;
 use crate::wire::usage::{ModelUsage, Usage};
 use crate::wire::weakness::Weakness;
 use crate::wire::{PermissionId, SandboxId, SessionId, TurnId};
 
 /// The version that this build speaks.
-pub const PROTOCOL: u32 = 4;
+pub const PROTOCOL: u32 = 5;
 /// The version in which [`ToShim::Export`] and [`ToShim::Lay`] came.
 pub const BUNDLE_PROTOCOL: u32 = 2;
 /// The version in which [`ToShim::Run`] and [`ToShim::Logs`] came.
 pub const RUN_PROTOCOL: u32 = 3;
 /// The version in which [`ToShim::Gateway`] came.
 pub const GATEWAY_PROTOCOL: u32 = 4;
+/// The version in which [`Run::terminal`] and [`ToShim::Resize`] came.
+pub const TERMINAL_PROTOCOL: u32 = 5;
 /// The oldest version that this build understands.
 pub const OLDEST_PROTOCOL: u32 = 1;
 
@@ -136,11 +140,17 @@ pub enum ToShim {
     /// has the place of one of its entries goes; all else stays, or goes as well with `replace`. The
     /// runtime and what it started go on. Until it is done the workspace counts as not unpacked, so
     /// whoever breaks off has to restore it. Refused as `Pack` is. From protocol 2 on.
+    ///
+    /// With `state` it has the root `home/` as well, with what the runtime keeps of a conversation; only for a sandbox in
+    /// which nothing runs yet, and whose workspace counts as not unpacked before something else comes as well.
     Lay {
         /// Answered under this number, when all is written.
         op: Op,
         /// Whether the workspace is emptied before.
         replace: bool,
+        /// Whether there is a conversation in it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        state: bool,
     },
     /// Asks for more chunks of the archive that is being packed, or more parts of one, or of the output of
     /// a program.
@@ -175,6 +185,13 @@ pub enum ToShim {
         /// What to run.
         run: Box<Run>,
     },
+    /// Changes the size of the terminal of a `Run`. From protocol 5 on.
+    Resize {
+        /// The number of the `Run`. One that has ended has no size.
+        op: Op,
+        /// The new size.
+        size: TerminalSize,
+    },
     /// Empties the workspace and the runtime's own state, and unpacks into them what `Pack` packed;
     /// chunks follow as for `Unpack`. A `Setup` with `resume` then goes on with the conversation.
     Restore {
@@ -183,6 +200,9 @@ pub enum ToShim {
         /// The runtime's own id of the conversation; `None` where it is the session's. So for a
         /// session that goes on with the conversation of another one, the id of that one.
         conversation: Option<String>,
+        /// Whether a `Lay` follows, before which the workspace counts as not unpacked.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        more: bool,
     },
     /// Changes what later turns may use.
     Configure {
@@ -236,85 +256,10 @@ pub enum ToShim {
     Stop,
 }
 
-/// A program to run inside.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-pub struct Run {
-    /// What it does.
-    pub job: Job,
-    /// Whether it gets input. Without it, there is none to read.
-    #[serde(default)]
-    pub input: bool,
-    /// Milliseconds after which it is killed; `None`: never.
-    #[serde(default)]
-    pub timeout_ms: Option<u64>,
-    /// Bytes of each stream of its output that are sent; the rest is read and thrown away. `None`: all.
-    #[serde(default)]
-    pub output_max: Option<u64>,
-    /// Whether the sandbox counts as started when it has ended by itself or in time, see [`ShimState::started`].
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub starts: bool,
-}
-
-/// What a program that is run inside does.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Job {
-    /// A command of a shell, with the environment of the session's tools.
-    Shell {
-        /// The command.
-        command: String,
-    },
-    /// Lists the files of the workspace, as [`files`](super::files) says.
-    List {
-        /// What is left out, as for `Pack`; of each path only the last name counts.
-        excludes: Vec<String>,
-        /// Most files; one more is told of if there are more.
-        max: u64,
-    },
-    /// Reads a file of the workspace.
-    Read {
-        /// Its path in the workspace.
-        path: String,
-        /// Most bytes that are sent.
-        max: u64,
-    },
-    /// Writes its input to a file of the workspace.
-    Write {
-        /// Its path in the workspace.
-        path: String,
-    },
-    /// Deletes a file of the workspace.
-    Delete {
-        /// Its path in the workspace.
-        path: String,
-    },
-}
-
-/// A stream of the output of a program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Stream {
-    /// Its standard output.
-    Output = 1,
-    /// Its standard error.
-    Error = 2,
-}
-
-impl Stream {
-    /// The stream that a byte before a part names.
-    pub const fn named(byte: u8) -> Option<Self> {
-        match byte {
-            1 => Some(Self::Output),
-            2 => Some(Self::Error),
-            _ => None,
-        }
-    }
-}
-
 /// A line that was said in a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub struct LogLine {
-    /// Counts from 0 in one life of the shim.
+    /// Counts up in one life of the shim, from the millisecond in which it began; from 0 in older ones.
     pub index: u64,
     /// Who said it.
     pub level: LogLevel,
@@ -336,24 +281,6 @@ pub enum LogLevel {
     System,
 }
 
-/// How a program ended that was run inside.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
-pub struct RunEnd {
-    /// Its exit code, if it exited.
-    pub code: Option<i32>,
-    /// Number of the signal, if one ended it.
-    pub signal: Option<i32>,
-    /// Whether it was killed since its time was over.
-    #[serde(default)]
-    pub timed_out: bool,
-    /// Whether some of its output was thrown away.
-    #[serde(default)]
-    pub cut: bool,
-    /// The limit of the session for which it was killed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<Reached>,
-}
-
 /// What a sandbox is made of, before it belongs to a session.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Room {
@@ -371,7 +298,8 @@ pub struct Room {
 pub const NOT_WAITING: &str = "nothing of this name waits for an answer";
 /// The error of a [`ToShim::Run`] beyond [`RUNS_MAX`].
 pub const TOO_MANY_RUN: &str = "too many programs are running";
-/// The error of a [`ToShim::Run`] and a [`ToShim::Lay`] where far too much of the disk is taken already.
+/// The error of a [`ToShim::Run`] where far too much of the disk is taken already, and of a [`ToShim::Lay`] where it is too
+/// much, or becomes so.
 pub const DISK_FULL: &str =
     "disk: workspace and HOME take more than the session may have; delete files (DELETE …/files), or give it more";
 /// Where the runtime's program appears inside a sandbox.

@@ -176,9 +176,7 @@ async fn a_shim_that_fails_is_told_by_its_status(launcher: &dyn Launcher, abilit
     let spec = spec();
     let aside = abilities.shim.with_extension("aside");
     std::fs::rename(abilities.shim, &aside).expect("renames");
-    std::fs::write(abilities.shim, "#!/bin/sh\nexit 3\n").expect("writes");
-    let mode = std::fs::metadata(&aside).expect("is there").permissions();
-    std::fs::set_permissions(abilities.shim, mode).expect("sets");
+    install(abilities.shim, "#!/bin/sh\nexit 3\n");
     // A start may be done before the shim's program is read.
     launcher.start(&spec).await.expect("starts");
     let ended = ended(launcher, spec.sandbox).await;
@@ -187,6 +185,15 @@ async fn a_shim_that_fails_is_told_by_its_status(launcher: &dyn Launcher, abilit
     launcher.start(&spec).await.expect("starts over it");
     launcher.kill(spec.sandbox).await.expect("kills");
     launcher.remove(spec.sandbox).await.expect("removes");
+}
+
+/// Makes a program of a script, by another process: one that a fork of this process holds open for writing can not be run.
+pub fn install(program: &Path, script: &str) {
+    let text = program.with_extension("text");
+    std::fs::write(&text, script).expect("writes");
+    let installed = std::process::Command::new("install").arg("-m755").args([&*text, program]).status();
+    assert!(installed.is_ok_and(|status| status.success()), "install starts");
+    std::fs::remove_file(text).expect("removes");
 }
 
 async fn nothing_to_act_on_is_no_error(launcher: &dyn Launcher) {

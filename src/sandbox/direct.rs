@@ -325,6 +325,11 @@ impl Launcher for Direct {
         Box::pin(async { Ok(fault::host_stops()) })
     }
 
+    /// Who may set one is root.
+    fn quota(&self, _sandbox: Option<SandboxId>) -> Pending<'_, bool> {
+        Box::pin(async { Ok(false) })
+    }
+
     /// Without a control group what ended is not counted, and neither is the page cache.
     fn usage(&self, sandbox: SandboxId) -> Pending<'_, Option<Figures>> {
         Box::pin(async move { Ok(self.find(sandbox).map(process::figures)) })
@@ -345,7 +350,6 @@ impl Launcher for Direct {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
     use super::*;
@@ -361,9 +365,7 @@ mod tests {
         if !fifo.exists() {
             nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("makes");
         }
-        let path = dir.join("shim");
-        fs::write(&path, format!("#!/bin/sh\necho \"$@\" >&2\n{shim}")).expect("writes");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("sets");
+        conformance::install(&dir.join("shim"), &format!("#!/bin/sh\necho \"$@\" >&2\n{shim}"));
         Direct::new(settings(dir))
     }
 
@@ -396,7 +398,7 @@ mod tests {
         let dir = dir();
         let spec = conformance::spec();
         direct(dir.path(), OBEDIENT).start(&spec).await.expect("starts");
-        let next = direct(dir.path(), OBEDIENT);
+        let next = Direct::new(settings(dir.path()));
         let found = next.start(&spec).await.expect("is found");
         assert!(found.running && !found.fresh, "{found:?}");
         let shim = next.find(spec.sandbox).expect("lives");

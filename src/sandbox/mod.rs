@@ -6,8 +6,9 @@
 //! host confines them with.
 
 #[cfg(test)]
-mod conformance;
+pub mod conformance;
 pub mod direct;
+pub mod measured;
 pub mod remote;
 pub mod spec;
 pub mod walls;
@@ -58,6 +59,11 @@ pub trait Launcher: Send + Sync + std::fmt::Debug {
 
     /// What the processes of a sandbox take of the host now; `None` if there are none.
     fn usage(&self, sandbox: SandboxId) -> Pending<'_, Option<Figures>>;
+
+    /// Whether the file system itself keeps a sandbox from taking more of the disk than it may (project
+    /// quota), somewhat above the limit that its shim accounts; or, without one, those that are to be
+    /// made. Otherwise the accounting alone does.
+    fn quota(&self, sandbox: Option<SandboxId>) -> Pending<'_, bool>;
 
     /// What this backend does not enforce, as sentences; empty for the real one.
     fn lacks(&self) -> Vec<String>;

@@ -97,7 +97,7 @@ impl Remote {
                 Some(item @ Answer::Item { .. }) => answers.push(item),
                 Some(Answer::Refused(why)) => return Err(Unanswered::Final(LaunchError::Refused(why))),
                 Some(Answer::Failed(why)) => return Err(Unanswered::Final(LaunchError::Failed(why))),
-                Some(last @ (Answer::Done | Answer::Started { .. } | Answer::Host { .. })) => {
+                Some(last @ (Answer::Done | Answer::Started { .. } | Answer::Host { .. } | Answer::Quota { .. })) => {
                     answers.push(last);
                     return Ok(answers);
                 }
@@ -296,6 +296,20 @@ impl Launcher for Remote {
         })
     }
 
+    fn quota(&self, sandbox: Option<SandboxId>) -> Pending<'_, bool> {
+        Box::pin(async move {
+            let answers = match self.ask(Request::Quota(sandbox), DEADLINE).await {
+                // A launcher that is older than the request.
+                Err(LaunchError::Refused(_)) => return Ok(false),
+                answers => answers?,
+            };
+            match answers.as_slice() {
+                [Answer::Quota { enforced }] => Ok(*enforced),
+                other => Err(self.nonsense("quota", other)),
+            }
+        })
+    }
+
     /// Read here: the files of control groups are everybody's, and the launcher has nothing to add.
     fn usage(&self, sandbox: SandboxId) -> Pending<'_, Option<Figures>> {
         Box::pin(async move { Ok(Cgroup::of(sandbox).map(|cgroup| cgroup.figures())) })
@@ -424,6 +438,22 @@ mod tests {
         let _launcher = play(&path, |_, _| None);
         let closed = report::chain(&remote.list().await.expect_err("is closed"));
         assert!(closed.starts_with(&name) && closed.contains("journalctl -u ash-launcher.service"), "{closed}");
+    }
+
+    #[tokio::test]
+    async fn a_launcher_that_knows_no_quotas_has_none() {
+        let dir = dir();
+        let path = dir.path().join("launcher.sock");
+        let _launcher = play(&path, |_, request| {
+            Some(vec![match request {
+                Request::Quota(None) => Answer::Quota { enforced: true },
+                Request::Quota(Some(_)) => Answer::Refused("malformed request: unknown word".to_owned()),
+                _ => Answer::Done,
+            }])
+        });
+        let remote = Remote::new(&path);
+        assert!(remote.quota(None).await.expect("is asked"));
+        assert!(!remote.quota(Some(SandboxId::new())).await.expect("is refused"));
     }
 
     #[tokio::test(start_paused = true)]

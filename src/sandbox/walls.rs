@@ -248,11 +248,7 @@ mod tests {
             fs::write(path, text).expect("file");
         }
         let program = root.path().join("bwrap");
-        let script = root.path().join("script");
-        fs::write(&script, format!("#!/bin/sh\necho bubblewrap {bwrap}\n")).expect("file");
-        // By another process: a file that a fork of this one holds open for writing can not be run.
-        let installed = std::process::Command::new("install").arg("-m755").args([&script, &program]).status();
-        assert!(installed.is_ok_and(|status| status.success()), "install starts");
+        crate::sandbox::conformance::install(&program, &format!("#!/bin/sh\necho bubblewrap {bwrap}\n"));
         let settings = WallSettings { root: root.path().to_owned(), bwrap: program, accept: accept.to_vec(), ptrace: false };
         (root, Walls::new(settings))
     }

@@ -67,7 +67,7 @@ pub(super) async fn of(
         };
         let secret = match gone.contains(&binding.credential_id) {
             true => None,
-            false => match context.settings.credentials.environment(&session.tenant, &binding.credential_id).await {
+            false => match context.settings.credentials.environment(&session.tenant, &binding.credential_id, session.id).await {
                 Ok(kept) => kept.into_values().next(),
                 Err(CredentialError::NotFound) => None,
                 Err(error) => return Err(error),

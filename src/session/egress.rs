@@ -1,8 +1,12 @@
 //! What of the network the sandbox of a session may reach: whose list counts, and what bounds it.
 
+use serde_json::value::RawValue;
+
 use super::driver::Request;
 use super::open::version;
 use super::{Context, SessionError, Sessions};
+use crate::egress::asked;
+use crate::egress::policy::Policy;
 use crate::link::shim::{Egress as Settings, EgressLimits};
 use crate::store::SessionRow;
 use crate::wire::SessionId;
@@ -76,6 +80,20 @@ pub fn check(rules: &EgressRules, field: &str, allow: &List) -> Result<(), Sessi
         let is_opened = address::is_opened(&rules.private, *ip, address::is_loopback(*ip));
         if let Some(kind) = address::refusal(*ip).filter(|_| !is_opened) {
             return refuse(at, format!("{ip} is {kind}, which the operator of this host has not opened"));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses blocks of a message that the gateway would not let out, read as it reads them. Its conversation would have them
+/// in each later call.
+pub fn check_blocks(context: &Context, session: &SessionRow, blocks: &[&RawValue]) -> Result<(), SessionError> {
+    for (at, block) in blocks.iter().enumerate() {
+        let invalid = |reason| SessionError::Invalid { field: format!("content[{at}]"), reason };
+        let fetches = asked::of_block(block.get()).map_err(|unread| invalid(unread.to_string()))?;
+        if !fetches.is_empty() {
+            let (policy, _) = Policy::new(&settings(context, session));
+            fetches.judge(&policy).map_err(|(_, refusal)| invalid(refusal.to_string()))?;
         }
     }
     Ok(())

@@ -1,8 +1,10 @@
 //! Why a request about a session was not carried out.
 
+use super::attachments::AttachmentError;
 use super::bundle::BundleError;
 use super::files::FileError;
 use crate::credential::CredentialError;
+use crate::crypt::master::SealError;
 use crate::store::{StoreError, TurnState};
 use crate::wire::TurnId;
 use crate::wire::session::Status;
@@ -76,6 +78,9 @@ pub enum SessionError {
     /// A file of the workspace can not be had like this.
     #[error(transparent)]
     File(#[from] FileError),
+    /// An attachment is not taken or not had.
+    #[error(transparent)]
+    Attachment(#[from] AttachmentError),
     /// What was uploaded may not come in.
     #[error(transparent)]
     Bundle(#[from] BundleError),
@@ -104,6 +109,9 @@ pub enum SessionError {
     /// The session can not use its credential.
     #[error(transparent)]
     Credential(#[from] CredentialError),
+    /// Its environment can not be sealed or opened.
+    #[error("the session's environment can not be sealed or opened")]
+    Env(#[from] SealError),
     /// The sandbox could not be brought up.
     #[error("Failed to create session: {0}")]
     Open(String),

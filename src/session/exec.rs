@@ -15,6 +15,7 @@ use crate::link::shim::{DISK_FULL, Job, RUNS_MAX, Run, RunEnd, Stream, TOO_MANY_
 use crate::report::chain;
 use crate::store::SessionRow;
 use crate::wire::SessionId;
+use crate::wire::terminal::Terminal;
 
 /// Pieces that wait to be taken.
 const PIECES: usize = 2;
@@ -35,6 +36,8 @@ pub struct Command {
     pub input: bool,
     /// Bytes of each stream of output that are kept; `None`: all.
     pub output_max: Option<u64>,
+    /// The terminal that it runs on, if any.
+    pub terminal: Option<Terminal>,
 }
 
 /// A command that runs. It is killed, with its process group, when this is dropped.
@@ -55,6 +58,11 @@ pub enum Piece {
 }
 
 impl Exec {
+    /// Its input, and the rest of it.
+    pub fn split(mut self) -> (Option<Input>, Self) {
+        (self.input.take(), self)
+    }
+
     /// The next piece; `None` after the end.
     ///
     /// # Cancel safety
@@ -78,7 +86,8 @@ impl Sessions {
         let visit = self.ask(&row, |reply| Request::Visit { purpose: Purpose::Exec, reply }).await?;
         let job = Job::Shell { command: command.command.clone() };
         let timeout_ms = Some(u64::try_from(command.timeout.as_millis()).unwrap_or(u64::MAX));
-        let run = Run { job, input: command.input, timeout_ms, output_max: command.output_max, starts: false };
+        let Command { input, output_max, terminal, .. } = command;
+        let run = Run { job, input, timeout_ms, output_max, starts: false, terminal };
         let running = visit.shim.run(run).await.map_err(failed)?;
         let (to, pieces) = mpsc::channel(PIECES);
         let noted = Noted { command: command.command, by: by.to_owned(), started: Instant::now(), timeout: command.timeout };

@@ -245,7 +245,7 @@ impl Farewell {
             Left::Cold if !context.launcher.list().await?.iter().any(|one| one.sandbox == session.sandbox) => return Ok(None),
             Left::Cold => {
                 let _turn = context.farewells.acquire().await;
-                let Opened { connection, .. } = open::open(context.clone(), session.clone()).await?;
+                let Opened { connection, .. } = open::open(context.clone(), session.clone(), None).await?;
                 let turns = usize::from(connection.state.turn.is_some());
                 (connection, turns, None, None)
             }

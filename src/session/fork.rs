@@ -14,6 +14,7 @@ impl Sessions {
     /// from a new one. It is paused.
     pub async fn fork(&self, tenant: &str, id: SessionId, at: Option<i64>) -> Result<SessionRow, SessionError> {
         let parent = self.get(tenant, id).await?;
+        self.agent(tenant, &parent.agent).await?;
         open::version(&self.context, &parent.agent, &parent.digest)?;
         self.context.last_snapshot(&parent).await?;
         let event = match at {
@@ -23,7 +24,7 @@ impl Sessions {
         // A turn may have run until then, and begun the conversation.
         let parent = self.get(tenant, id).await?;
         let (now, parent_tail) = (crate::store::now(), parent.tail);
-        let child = SessionRow {
+        let mut child = SessionRow {
             id: SessionId::new(),
             sandbox: SandboxId::new(),
             status: Status::Paused,
@@ -32,8 +33,10 @@ impl Sessions {
             last_active_at: now,
             sandbox_boot: None,
             heard: None,
-            ..parent
+            ..parent.clone()
         };
+        let env = open::own_environment(&self.context, &parent)?;
+        child.extra_env = self.context.settings.credentials.seal_env(&child.env_owner(), env)?;
         // First, so that a session without its snapshot never exists; a sweep would miss its row.
         let _forking = self.context.sweeping.fork(child.id);
         let copy = self.context.begin_copy(SnapshotId { session: id, event }, child.id).await?;
@@ -41,15 +44,25 @@ impl Sessions {
         let through = event.min(parent_tail);
         copy.publish(through).await.map_err(|error| unusable(event, error))?;
         fault::at(Point::ForkCopied);
-        let child_id = child.id;
-        if let Err(error) = self.context.store.fork_session(child, id, through).await {
+        let (child_id, child_sandbox) = (child.id, child.sandbox);
+        let forked = async {
+            self.copy_attachments(id, child_id, at).await?;
+            self.context.store.fork_session(child, id, through).await?;
+            // Whoever deletes an agent ends the sessions that are stored by then.
+            self.agent(tenant, &parent.agent).await.map(drop)
+        };
+        if let Err(error) = forked.await {
+            self.forget(child_id, child_sandbox).await;
+            self.forget_copies(child_id).await;
             if let Err(error) = self.context.snapshots.remove_all(child_id).await {
                 tracing::warn!(session_id = %child_id, error = crate::report::chain(&error), "the snapshot of a failed fork stays");
             }
-            return Err(error.into());
+            return Err(error);
         }
         fault::at(Point::ForkStored);
-        self.get(tenant, child_id).await
+        let child = self.get(tenant, child_id).await?;
+        self.context.count_session(&child);
+        Ok(child)
     }
 
     /// The event of a snapshot that has all of a session: a new one, unless it can not have changed

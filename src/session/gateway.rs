@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::driver::Request;
-use super::open::{KEY_VARIABLE, OpenError, version};
+use super::open::{KEY_VARIABLE, OpenError, own_environment, version};
 use super::{Context, Live, Sessions, binding};
 use crate::credential::CredentialError;
 use crate::link::shim::Gateway;
@@ -79,7 +79,7 @@ impl Sessions {
             let changed = changed.clone();
             told.spawn(async move {
                 // One that is leaving has no sandbox.
-                if requests.send(Request::Rekey { changed, reply }).await.is_ok() {
+                if requests.send(Request::Rekey { changed, reply }.into()).await.is_ok() {
                     let _left = answer.await;
                 }
             });
@@ -115,7 +115,7 @@ pub(super) async fn current(
     let version = version(context, &session.agent, &session.digest).map_err(Box::new)?;
     let credential = session.config.credential_id.as_ref().filter(|_| session.status != Status::Ended && !is_gone);
     let kept = match credential {
-        Some(id) => match context.settings.credentials.environment(&session.tenant, id).await {
+        Some(id) => match context.settings.credentials.environment(&session.tenant, id, session.id).await {
             // Deleted while nobody could tell the sandbox, which may have its key. Of which type it was is not
             // known any more, so it is taken for one of the model; and what is bound has to be told all the same.
             Err(CredentialError::NotFound) => {
@@ -128,7 +128,7 @@ pub(super) async fn current(
     };
     let mut env = super::open::environment(context, session, version.definition()?.env, kept).await?;
     // What the session says itself comes before its credential.
-    let is_own = session.extra_env.get(KEY_VARIABLE).is_some_and(|key| !key.is_empty());
+    let is_own = own_environment(context, session)?.get(KEY_VARIABLE).is_some_and(|key| !key.is_empty());
     let bindings = binding::of(context, session, gone).await?;
     let gateway = Gateway { bindings, ..of(context, &mut env) };
     if is_gone && !is_own {

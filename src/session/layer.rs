@@ -19,6 +19,7 @@ use super::scripts::{self, BEAT, Ran, Script};
 use super::{Context, Sessions, limits, security};
 use crate::agent::manifest::INSTALL;
 use crate::agent::{ContentError, Digest, Version};
+use crate::crypt::env::KeptEnv;
 use crate::link::daemon::{Connection, connect};
 use crate::link::shim::{Gateway, Room, Setup, ToShim};
 use crate::report::chain;
@@ -111,7 +112,8 @@ fn outcome(context: &Arc<Context>, session: &SessionRow, version: &Version) -> O
         sandbox: SandboxId::new(),
         model: None,
         system_prompt: None,
-        extra_env: std::collections::BTreeMap::new(),
+        prompt_version: None,
+        extra_env: KeptEnv::default(),
         config: SessionConfig::default(),
         parent: None,
         conversed: false,

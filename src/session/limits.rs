@@ -10,6 +10,7 @@ use super::driver::Request;
 use super::open::{rules, version};
 use super::{Context, SessionError, Sessions};
 use crate::agent::Definition;
+use crate::link::launch::files_of;
 use crate::link::shim::{Budget, RunLimits};
 use crate::sandbox::Limits as UnitLimits;
 use crate::store::SessionRow;
@@ -124,15 +125,6 @@ pub fn of_turns(context: &Context, session: &SessionRow) -> RunLimits {
         budget: Budget { tokens: limits.tokens, cost: limits.cost.map(|cost| cost.0), prices, before: None },
     }
 }
-
-/// Files and folders on so much disk: twice as many as a file system usually has room for (ext4 makes one for
-/// each 16 KiB), and enough for the packages of a program on a small one.
-fn files_of(disk: crate::wire::quantity::ByteCount) -> u64 {
-    (disk.0 / FILE_BYTES).max(FILES_LEAST)
-}
-
-const FILE_BYTES: u64 = 8 << 10;
-const FILES_LEAST: u64 = 16_384;
 
 /// Refuses what a session can not have. `within` is put before the names of fields.
 pub fn check(context: &Context, within: &str, limits: &Limits) -> Result<(), SessionError> {

@@ -12,11 +12,15 @@
 //! A driver is the only one who writes its session, so its order of work is the order of the log.
 //! Readers have no queue: a cursor reads from the store, and a slow client costs a cursor.
 
+pub mod attachments;
 mod binding;
 pub mod bundle;
 mod compact;
+mod config;
+mod create;
 mod driver;
 mod egress;
+pub mod errand;
 mod error;
 pub mod exec;
 mod farewell;
@@ -26,6 +30,7 @@ mod gateway;
 pub mod layer;
 mod limits;
 mod logs;
+mod moved;
 mod open;
 mod read;
 mod recover;
@@ -50,6 +55,7 @@ use tokio_util::task::TaskTracker;
 pub use egress::EgressRules;
 pub use error::SessionError;
 pub use limits::LimitRules;
+pub use moved::{Grown, Moved};
 pub use read::Cursor;
 pub use recover::{Owners, RecoverError, Recovered};
 pub use sweep::{SweepError, Swept};
@@ -63,15 +69,16 @@ use crate::link::shim::{Ask, Gateway};
 use crate::sandbox::Launcher;
 use crate::sandbox::walls::Walls;
 use crate::snapshot::{Listed, Manifest, SnapshotError, SnapshotId, Snapshots};
-use crate::store::{EventFilter, PermissionRow, SessionFilter, SessionRow, Store, StoreError, TurnKey, TurnRow};
+use crate::store::{EventFilter, PermissionRow, SessionFilter, SessionPage, SessionRow, Store, StoreError, TurnKey, TurnRow};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::trace::{self, Span, Tracer};
 use crate::wire::message::MessageBody;
 use crate::wire::permission::PermissionAnswer;
 use crate::wire::quantity::ByteCount;
-use crate::wire::session::{CreateSession, SessionConfig, Status};
+use crate::wire::session::{SessionConfig, Status};
 use crate::wire::weakness::Weakness;
 use crate::wire::{PermissionId, SandboxId, SessionId, TurnId};
-use driver::{Driver, Request, Rewind};
+use driver::{Asked, Driver, Request, Rewind};
 
 /// Requests that may wait for one driver. A caller beyond that waits for a place.
 const REQUESTS: usize = 32;
@@ -121,6 +128,14 @@ pub struct SessionSettings {
     pub uploads: PathBuf,
     /// Largest bundle that is taken.
     pub upload_bytes: ByteCount,
+    /// Where attachments are kept.
+    pub attachments: attachments::Files,
+    /// Largest attachment that is taken.
+    pub attachment_bytes: ByteCount,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// What is told in traces.
+    pub tracer: Tracer,
 }
 
 /// When a session in which nothing happens costs less.
@@ -154,6 +169,7 @@ struct Context {
     /// Names this boot of the host.
     boot: String,
     hub: Mutex<HashMap<SessionId, Live>>,
+    moved: Arc<Moved>,
     /// What a sweep has to leave alone, and what it is told.
     sweeping: sweep::Sweeping,
     /// Cancelled when the daemon stops: what breaks from then on breaks for that.
@@ -169,6 +185,15 @@ struct Context {
     host: watch::Sender<Host>,
     /// Places for sandboxes that are packed while the host goes down.
     packers: Semaphore,
+    /// The place for who reads again what turns did before a restart.
+    rereads: Semaphore,
+}
+
+impl Context {
+    /// Counts a session that was made.
+    fn count_session(&self, row: &SessionRow) {
+        self.metrics.agent_sessions.with_label_values(&self.metrics.agent(&row.tenant, &row.agent)).inc();
+    }
 }
 
 /// A session that was ended, and has a sandbox.
@@ -184,7 +209,7 @@ struct Leaving {
 #[derive(Debug, Clone)]
 struct Live {
     tenant: Arc<str>,
-    requests: mpsc::Sender<Request>,
+    requests: mpsc::Sender<Asked>,
     tail: watch::Receiver<i64>,
     phase: Arc<PhaseCell>,
 }
@@ -277,19 +302,21 @@ impl Sessions {
                 versions,
                 snapshots,
                 layers: layer::Layers::new(layers),
+                metrics: settings.metrics.clone(),
                 settings,
                 runtime: open::Runtime::default(),
                 boot: crate::sandbox::boot_id(),
                 hub: Mutex::default(),
+                moved: Arc::default(),
                 sweeping: sweep::Sweeping::default(),
                 closing: CancellationToken::new(),
                 drivers: TaskTracker::new(),
                 leaving: watch::Sender::new(HashMap::new()),
-                metrics: Metrics::new(),
                 host_key: Mutex::new(host_key),
                 farewells: Semaphore::new(FAREWELLS),
                 host: watch::Sender::new(Host::Stays),
                 packers: Semaphore::new(PACKERS_MAX),
+                rereads: Semaphore::new(1),
             }),
         }
     }
@@ -323,87 +350,28 @@ impl Sessions {
         tracing::info!("all sessions are put away");
     }
 
-    /// Makes a session and brings up its sandbox.
-    pub async fn create(&self, tenant: &str, body: CreateSession) -> Result<SessionRow, SessionError> {
-        // In a task of its own: a caller that goes away must not leave half a session.
-        let (sessions, tenant) = (self.clone(), tenant.to_owned());
-        let creating = tokio::spawn(async move { sessions.create_whole(&tenant, body).await });
-        creating.await.map_err(|_| SessionError::Closing)?
-    }
-
-    async fn create_whole(&self, tenant: &str, body: CreateSession) -> Result<SessionRow, SessionError> {
-        if *self.context.host.borrow() != Host::Stays {
-            return Err(SessionError::Closing);
-        }
-        let agent = match self.context.store.get_agent(tenant, &body.agent).await {
-            Ok(agent) => agent,
-            Err(StoreError::NotFound(_)) => return Err(SessionError::NoAgent(body.agent)),
-            Err(error) => return Err(error.into()),
-        };
-        open::version(&self.context, &agent.name, &agent.digest)?;
-        if let Some(credential) = &body.config.credential_id {
-            self.context.settings.credentials.check(tenant, credential).await?;
-        }
-        if let Some(bindings) = &body.config.bindings {
-            binding::check(&self.context, tenant, bindings).await?;
-        }
-        if let Some(egress) = &body.config.egress {
-            egress::check(&self.context.settings.egress, "egress.allow", &egress.allow)?;
-        }
-        if let Some(limits) = &body.config.limits {
-            limits::check(&self.context, "limits.", limits)?;
-        }
-        let now = crate::store::now();
-        let row = SessionRow {
-            id: SessionId::new(),
-            tenant: tenant.to_owned(),
-            agent: agent.name,
-            digest: agent.digest,
-            status: Status::Starting,
-            sandbox: SandboxId::new(),
-            model: body.model,
-            system_prompt: body.system_prompt,
-            extra_env: body.extra_env.unwrap_or_default(),
-            config: body.config,
-            parent: None,
-            conversed: false,
-            tail: 0,
-            created_at: now,
-            last_active_at: now,
-            granted: Vec::new(),
-            sandbox_boot: None,
-            heard: None,
-        };
-        security::admit(&self.context, &row).await?;
-        fault::at(Point::CreateBegun);
-        self.context.store.create_session(row.clone()).await?;
-        fault::at(Point::CreateStored);
-        let opened = self.ask(&row, |reply| Request::Open { reply }).await;
-        if let Err(error) = opened {
-            // Nobody has been told of it, so it leaves nothing behind.
-            self.forget(&row).await;
-            return Err(error);
-        }
-        self.get(tenant, row.id).await
-    }
-
-    async fn forget(&self, row: &SessionRow) {
-        self.context.drop_live(row.id);
-        self.context.clear_later(row.sandbox);
-        if let Err(error) = self.context.store.forget_session(row.id).await {
-            tracing::warn!(session_id = %row.id, error = %error, "a session that failed to start stays in the database, ignoring");
-        }
-    }
-
     /// A session.
     pub async fn get(&self, tenant: &str, id: SessionId) -> Result<SessionRow, SessionError> {
         self.context.store.get_session(tenant, id).await.map_err(not_found)
     }
 
-    /// Sessions, newest first, and how many there are in all.
-    pub async fn list(&self, tenant: &str, filter: SessionFilter) -> Result<(Vec<SessionRow>, i64), SessionError> {
-        let page = self.context.store.list_sessions(tenant, filter).await?;
-        Ok((page.rows, page.total))
+    /// Sessions, newest first, without prompts and environments.
+    pub async fn list(&self, tenant: &str, filter: SessionFilter, page: SessionPage) -> Result<Vec<SessionRow>, SessionError> {
+        Ok(self.context.store.list_sessions(tenant, filter, page).await?)
+    }
+
+    /// What is told in traces.
+    pub fn tracer(&self) -> &Tracer {
+        &self.context.settings.tracer
+    }
+
+    /// Begins to tell of something that is done with a session.
+    fn span(&self, name: &'static str, id: SessionId) -> Span {
+        let mut span = self.tracer().here(name);
+        if span.is_kept() {
+            span.set("ash.session.id", id.to_string());
+        }
+        span
     }
 
     /// What is counted.
@@ -426,6 +394,11 @@ impl Sessions {
         self.context.settings.walls.known().unwrap_or_default()
     }
 
+    /// Which sessions have something to tell webhooks, for the one service that looks.
+    pub fn moved(&self) -> Arc<Moved> {
+        self.context.moved.clone()
+    }
+
     /// How many sandboxes are in each phase. Those without processes are not counted.
     pub fn phases(&self) -> BTreeMap<&'static str, i64> {
         let mut counts = BTreeMap::new();
@@ -444,12 +417,45 @@ impl Sessions {
         body: MessageBody,
         key: Option<TurnKey>,
     ) -> Result<Posted, SessionError> {
+        self.span("ash.session.message", id).around(self.post_whole(tenant, id, body, key)).await
+    }
+
+    /// The same, also where its caller goes away meanwhile. What is `held` is dropped when it is done.
+    pub async fn post_held(
+        &self,
+        tenant: &str,
+        id: SessionId,
+        body: MessageBody,
+        key: Option<TurnKey>,
+        held: impl Send + 'static,
+    ) -> Result<Posted, SessionError> {
+        let (sessions, tenant, span) = (self.clone(), tenant.to_owned(), self.span("ash.session.message", id));
+        let posting = tokio::spawn(span.around(async move {
+            let posted = sessions.post_whole(&tenant, id, body, key).await;
+            drop(held);
+            posted
+        }));
+        posting.await.map_err(|_| SessionError::Closing)?
+    }
+
+    async fn post_whole(
+        &self,
+        tenant: &str,
+        id: SessionId,
+        body: MessageBody,
+        key: Option<TurnKey>,
+    ) -> Result<Posted, SessionError> {
         let row = self.get(tenant, id).await?;
-        if let Some(key) = key.as_ref().filter(|_| row.status == Status::Ended)
-            && let Some(turn) = self.context.store.find_turn(id, key.key.clone()).await?
-        {
+        let known = match &key {
+            Some(key) => self.context.store.find_turn(id, key.key.clone()).await?,
+            None => None,
+        };
+        match (&known, &key) {
             // The answer to the first try was lost, and then the session ended.
-            return driver::joined(&turn, key);
+            (Some(turn), Some(key)) if row.status == Status::Ended => return driver::joined(turn, key),
+            // What it names was there when it was taken.
+            (Some(_), _) => {}
+            (None, _) => attachments::check(&self.context, &row, &body.content).await?,
         }
         self.ask(&row, |reply| Request::Post { body: Box::new(body), key, reply }).await
     }
@@ -531,16 +537,22 @@ impl Sessions {
 
     /// Keeps a session as it is, without processor time. Interrupts a running turn.
     pub async fn pause(&self, tenant: &str, id: SessionId) -> Result<SessionRow, SessionError> {
-        self.change(tenant, id, "pause", |reply| Request::Pause { reply }).await
+        let span = self.span("ash.session.pause", id);
+        span.around(self.change(tenant, id, "pause", |reply| Request::Pause { reply })).await
     }
 
     /// Keeps a session without processes. Interrupts a running turn.
     pub async fn stop(&self, tenant: &str, id: SessionId) -> Result<SessionRow, SessionError> {
-        self.change(tenant, id, "stop", |reply| Request::Stop { reply }).await
+        let span = self.span("ash.session.stop", id);
+        span.around(self.change(tenant, id, "stop", |reply| Request::Stop { reply })).await
     }
 
     /// Makes a session take messages again, with its sandbox up.
     pub async fn resume(&self, tenant: &str, id: SessionId) -> Result<SessionRow, SessionError> {
+        self.span("ash.session.resume", id).around(self.resume_whole(tenant, id)).await
+    }
+
+    async fn resume_whole(&self, tenant: &str, id: SessionId) -> Result<SessionRow, SessionError> {
         let row = self.get(tenant, id).await?;
         if row.status == Status::Ended {
             return Err(SessionError::Over);
@@ -602,7 +614,8 @@ impl Sessions {
             return Err(SessionError::Invalid { field: "after".to_owned(), reason });
         }
         let tail = if row.status == Status::Ended { None } else { Some(self.context.live(&row).tail) };
-        Ok(Cursor::new(self.context.store.clone(), id, after, filter, tail))
+        let read = self.context.metrics.stream_events.clone();
+        Ok(Cursor::new(self.context.store.clone(), id, after, filter, tail, read))
     }
 
     async fn ask<T>(&self, row: &SessionRow, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, SessionError> {
@@ -610,7 +623,7 @@ impl Sessions {
             return Err(SessionError::Status(Status::Ended));
         }
         let (reply, answer) = oneshot::channel();
-        let mut request = request(reply);
+        let mut request = Asked { request: request(reply), trace: trace::current() };
         for _ in 0..ASK_TRIES {
             let live = self.context.live(row);
             match live.requests.send(request).await {

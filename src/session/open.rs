@@ -11,24 +11,30 @@ use tokio::sync::{mpsc, watch};
 
 use super::driver::PackError;
 use super::scripts::{self, Script, ScriptError};
-use super::{Context, SessionError, Times, binding, egress, gateway, layer, limits, security};
+use super::{Context, SessionError, Times, attachments, binding, egress, gateway, layer, limits, security};
 use crate::agent::manifest::{MCP_SERVERS, STARTUP, ScriptRules};
 use crate::agent::{ContentError, Definition, Digest, Overlay, Version};
-use crate::archive::WORK;
 use crate::archive::entry::{self, Entry};
+use crate::archive::{HOME, WORK};
 use crate::config::runtime::{self, RuntimeError};
 use crate::config::settings::SnapshotPolicy;
 use crate::credential::CredentialError;
+use crate::crypt::env::EnvOwner;
+use crate::crypt::master::SealError;
 use crate::fault::{self, Point};
 use crate::link::daemon::{Connection, LinkError, ShimHandle, connect};
 use crate::link::frame::CHUNK;
 use crate::link::shim::{Gateway, RawValueEq, Room, SessionOptions, Setup, ShimState, ToShim};
 use crate::report::chain;
+use crate::runtime::claude::transcript;
+use crate::sandbox::spec::bounds;
 use crate::sandbox::walls::WallError;
-use crate::sandbox::{LaunchError, Spec};
+use crate::sandbox::{LaunchError, Limits, Spec};
 use crate::snapshot::{Reader, SnapshotError};
 use crate::store::{NewEvent, SessionRow, StoreError, now};
-use crate::wire::quantity::TimeSpan;
+use crate::telemetry::trace::{self, TraceContext};
+use crate::wire::eval::ChatMessage;
+use crate::wire::quantity::{ByteCount, TimeSpan};
 use crate::wire::session::{McpServer, PermissionMode, Status};
 
 /// How long a sandbox may take to end by itself before it is killed.
@@ -38,6 +44,9 @@ pub const STOP_GRACE: Duration = Duration::from_secs(5);
 pub(super) const OPEN_SILENCE: Duration = Duration::from_secs(60);
 /// Pieces of an archive that wait between the folder and the socket.
 pub(super) const PIECES: usize = 4;
+/// What a byte of an archive takes on the disk at most, of which so many bytes come with a file (8 KiB): each file has
+/// a header of 512.
+const ON_DISK_MAX: u64 = 16;
 /// The environment variable that is never given to a sandbox: its value becomes the key that the
 /// gateway sends.
 pub(super) const KEY_VARIABLE: &str = "ANTHROPIC_API_KEY";
@@ -106,6 +115,9 @@ pub enum OpenError {
     /// The session's credential can not be used.
     #[error("the session's credential can not be used (PATCH …/config gives it another credentialId, or \"\" for none)")]
     Credential(#[from] CredentialError),
+    /// The environment of the session or its agent can not be opened.
+    #[error("open the environment")]
+    Env(#[from] SealError),
     /// The session's configuration can not be passed on.
     #[error("{0}")]
     Config(String),
@@ -145,6 +157,8 @@ pub enum Source {
     Snapshot {
         /// Its event.
         event: i64,
+        /// The event as of which its content is: that of the snapshot of which it is a copy, if it is one.
+        content: i64,
         /// Events of newer ones, which are damaged.
         skipped: Vec<i64>,
         /// The version of the runtime that its conversation is of, if that is another one than now.
@@ -172,6 +186,16 @@ impl Source {
         }
     }
 
+    /// The same in the words of the metrics.
+    const fn start(&self) -> Option<&'static str> {
+        match self {
+            Self::Alive => None,
+            Self::Folder => Some("folder"),
+            Self::Snapshot { .. } => Some("snapshot"),
+            Self::Fresh { .. } => Some("fresh"),
+        }
+    }
+
     /// Data of the event that tells of it. `action` is what was done with the session.
     pub fn describe(&self, action: &str) -> Value {
         let mut data = serde_json::json!({"action": action, "path": self.path()});
@@ -193,11 +217,30 @@ impl Source {
     }
 }
 
-/// Brings up the sandbox of a session, or finds it up.
-pub async fn open(context: Arc<Context>, session: SessionRow) -> Result<Opened, OpenError> {
+/// Brings up the sandbox of a session, or finds it up. It is told of at this place of a trace.
+pub async fn open(context: Arc<Context>, session: SessionRow, place: Option<TraceContext>) -> Result<Opened, OpenError> {
     let moves = watch::Sender::new(());
-    let opened = while_it_moves(open_unbounded(&context, &session, &moves), moves.subscribe(), OPEN_SILENCE).await;
-    opened.unwrap_or(Err(OpenError::Slow))
+    let began = tokio::time::Instant::now();
+    let mut span = context.settings.tracer.child("ash.sandbox.start", place.as_ref());
+    let opening = while_it_moves(open_unbounded(&context, &session, &moves), moves.subscribe(), OPEN_SILENCE);
+    let opened = trace::within(span.context().cloned(), opening).await;
+    let opened = opened.unwrap_or(Err(OpenError::Slow));
+    if span.is_kept() {
+        span.set("ash.session.id", session.id.to_string());
+        span.set("ash.sandbox.id", session.sandbox.to_string());
+        span.set("gen_ai.agent.name", session.agent.as_str());
+        span.set("ash.sandbox.source", opened.as_ref().map_or("none", |opened| opened.source.start().unwrap_or("alive")));
+        span.heed(&opened);
+    }
+    drop(span);
+    match opened.as_ref().map(|opened| opened.source.start()) {
+        Ok(Some(source)) => {
+            context.metrics.sandbox_start_seconds.with_label_values(&[source]).observe(began.elapsed().as_secs_f64());
+        }
+        Ok(None) => {}
+        Err(_) => context.metrics.sandbox_start_failures.inc(),
+    }
+    opened
 }
 
 /// Waits for work that may take as long as it moves; `None` when it did not for so long.
@@ -222,14 +265,15 @@ async fn open_unbounded(context: &Arc<Context>, session: &SessionRow, moves: &wa
     let definition = version.definition()?;
     let limits = limits::of_unit(&limits::of(context, session));
     let spec = Spec { sandbox: session.sandbox, session: session.id, agent: session.agent.clone(), limits };
-    let started = context.launcher.start(&spec).await?;
+    let tracer = &context.settings.tracer;
+    let started = tracer.here("ash.sandbox.launch").around(context.launcher.start(&spec)).await?;
     if started.running {
         // One that is frozen would not answer.
         context.launcher.thaw(session.sandbox).await?;
     } else {
         fault::at(Point::OpenStarted);
     }
-    let mut connection = connect(&started.socket).await?;
+    let mut connection = tracer.here("ash.sandbox.connect").around(connect(&started.socket)).await?;
     let Connection { state, handle, events } = &mut connection;
     let prepared = prepare(context, session, version, definition, (state, handle), moves);
     let (source, startup) = events.held_during(prepared).await?;
@@ -256,6 +300,9 @@ async fn prepare(
     if state.session.is_some() && state.unpacked {
         // Otherwise a daemon ended before the script did, which ended with its connection.
         let is_started = state.started.unwrap_or(true);
+        if !is_over {
+            attachments::lay(context, session, shim, &Source::Alive, moves).await;
+        }
         let startup = start_up(context, session, shim, startup.filter(|_| !is_started).as_ref(), moves).await?;
         return Ok((Source::Alive, startup));
     }
@@ -270,26 +317,52 @@ async fn prepare(
     shim.call(|op| ToShim::Open { op, room }).await?;
     fault::at(Point::OpenRoom);
     // The conversation has to be there when the shim hears of it.
-    let source = if state.unpacked { Source::Folder } else { restore(context, session, shim, moves).await? };
+    let tracer = &context.settings.tracer;
+    let source = if state.unpacked {
+        Source::Folder
+    } else {
+        tracer.here("ash.sandbox.restore").around(restore(context, session, shim, moves)).await?
+    };
     if !state.unpacked && !matches!(source, Source::Fresh { .. }) {
         fault::at(Point::OpenRestored);
     }
-    let layer = match source {
-        Source::Fresh { .. } if !is_over => layer::open(context, session, &version, moves).await?,
-        _ => None,
+    let (layer, history) = match source {
+        Source::Fresh { .. } if !is_over => {
+            let layer = tracer.here("ash.sandbox.install").around(layer::open(context, session, &version, moves)).await?;
+            (layer, context.store.history_of(session.id).await?)
+        }
+        _ => (None, None),
     };
+    let over = if matches!(source, Source::Fresh { .. }) { over(&version, session)? } else { Vec::new() };
     let has_layer = layer.is_some();
+    // It is whole when the last part is there: whoever comes after this daemon begins anew before that.
+    let more = history.is_some() || !over.is_empty();
     if let Some(reader) = layer {
-        feed(reader, None, shim, moves).await?;
+        feed(context, session, reader, (None, more), shim, moves).await?;
     }
     let mut setup = Box::new(setup(context, session, definition).await?);
+    if let Some(history) = history {
+        lay_history(context, session, &history, shim).await?;
+        setup.resume = true;
+        fault::at(Point::OpenLaid);
+    }
     if let Some(rules) = &startup {
         setup.egress = scripts::egress(context, session, rules);
     }
-    shim.call(|op| ToShim::Setup { op, setup }).await?;
+    tracer.here("ash.sandbox.setup").around(shim.call(|op| ToShim::Setup { op, setup })).await?;
     fault::at(Point::OpenSetUp);
     if matches!(source, Source::Fresh { .. }) {
-        unpack(version, session, shim, has_layer).await?;
+        let unpacking = async {
+            match has_layer {
+                false => send_version(version, shim, over).await,
+                true if !more => Ok(()),
+                true => lay_over(&over, shim).await,
+            }
+        };
+        tracer.here("ash.sandbox.unpack").around(unpacking).await?;
+    }
+    if !is_over {
+        attachments::lay(context, session, shim, &source, moves).await;
     }
     let startup = start_up(context, session, shim, startup.as_ref(), moves).await?;
     fault::at(Point::OpenDone);
@@ -310,7 +383,8 @@ async fn start_up(
     moves: &watch::Sender<()>,
 ) -> Result<Option<NewEvent>, OpenError> {
     let Some(rules) = rules else { return Ok(None) };
-    let outcome = match (Script { name: STARTUP, rules, starts: true }).run(shim, moves).await {
+    let script = Script { name: STARTUP, rules, starts: true };
+    let outcome = match context.settings.tracer.here("ash.sandbox.startup").around(script.run(shim, moves)).await {
         Err(error @ ScriptError::Failed { .. }) if session.status != Status::Starting => {
             tracing::warn!(session_id = %session.id, agent = session.agent, error = chain(&error), "the sandbox goes on without");
             Err(error)
@@ -343,20 +417,46 @@ async fn restore(
     // Where the runtime's name of the conversation is that of the session it was packed from.
     let origin = manifest.forked_from.map(|origin| origin.session.to_string());
     let conversation = manifest.conversation.or(origin);
-    feed(reader, conversation, shim, moves).await?;
+    let began = tokio::time::Instant::now();
+    feed(context, session, reader, (conversation, false), shim, moves).await?;
+    context.metrics.snapshot_restore_seconds.observe(began.elapsed().as_secs_f64());
     tracing::info!(session_id = %session.id, event = manifest.event, bytes = manifest.tar_bytes, "workspace and conversation restored");
     let now = context.runtime.version();
     let runtime = (manifest.runtime_version != now).then_some((manifest.runtime_version, now));
     if let Some((packed, now)) = &runtime {
         tracing::info!(session_id = %session.id, packed, now, "the conversation is of another version of the runtime");
     }
-    Ok(Source::Snapshot { event: manifest.event, skipped, runtime })
+    let content = manifest.forked_from.map_or(manifest.event, |origin| origin.event);
+    Ok(Source::Snapshot { event: manifest.event, content, skipped, runtime })
 }
 
 /// Has a shim restore what was packed. It `moves` with each piece.
+///
+/// What was packed may be more than the session may have, as a session is put away as it is: it comes back, and its
+/// shim says so. So a quota of the file system counts from when all is there. Until then it is lifted as far as so large an
+/// archive can need it, and no further. Nothing else runs inside meanwhile.
 async fn feed(
+    context: &Context,
+    session: &SessionRow,
+    reader: Reader,
+    how: (Option<String>, bool),
+    shim: &ShimHandle,
+    moves: &watch::Sender<()>,
+) -> Result<(), OpenError> {
+    let limits = limits::of_unit(&limits::of(context, session));
+    let most = reader.manifest().tar_bytes.saturating_mul(ON_DISK_MAX).min(*bounds::DISK.end());
+    if most <= limits.disk.0 || !context.launcher.quota(Some(session.sandbox)).await? {
+        return feed_all(reader, how, shim, moves).await;
+    }
+    let all = Limits { disk: ByteCount(most), ..limits };
+    context.launcher.limit(session.sandbox, &all).await?;
+    feed_all(reader, how, shim, moves).await?;
+    Ok(context.launcher.limit(session.sandbox, &limits).await?)
+}
+
+async fn feed_all(
     mut reader: Reader,
-    conversation: Option<String>,
+    (conversation, more): (Option<String>, bool),
     shim: &ShimHandle,
     moves: &watch::Sender<()>,
 ) -> Result<(), OpenError> {
@@ -378,7 +478,7 @@ async fn feed(
             fault::at(Point::OpenRestoring);
         }
     });
-    let restored = shim.restore(conversation, received).await;
+    let restored = shim.restore(conversation, more, received).await;
     // It ends with its channel, and reports through it.
     let _ = reading.await;
     Ok(restored?)
@@ -434,22 +534,28 @@ pub(super) async fn environment(
     session: &SessionRow,
     mut env: BTreeMap<String, String>,
     kept: BTreeMap<String, String>,
-) -> Result<BTreeMap<String, String>, StoreError> {
+) -> Result<BTreeMap<String, String>, OpenError> {
+    let (tenant, credentials) = (session.tenant.clone(), &context.settings.credentials);
     // An agent that was deleted since leaves its sessions without its environment, not unusable.
     match context.store.get_agent(&session.tenant, &session.agent).await {
-        Ok(agent) => env.extend(agent.env),
+        Ok(agent) => env.extend(credentials.open_env(&EnvOwner::Agent { tenant, name: agent.name }, &agent.env)?),
         Err(StoreError::NotFound(_)) => {}
-        Err(error) => return Err(error),
+        Err(error) => return Err(error.into()),
     }
     env.extend(kept);
-    env.extend(session.extra_env.clone());
+    env.extend(own_environment(context, session)?);
     Ok(env)
+}
+
+/// What the session itself says of it.
+pub(super) fn own_environment(context: &Context, session: &SessionRow) -> Result<BTreeMap<String, String>, SealError> {
+    context.settings.credentials.open_env(&session.env_owner(), &session.extra_env)
 }
 
 async fn setup(context: &Context, session: &SessionRow, definition: Definition) -> Result<Setup, OpenError> {
     // Whoever brings up one that has ended wants its files alone.
     let kept = match session.config.credential_id.as_ref().filter(|_| session.status != Status::Ended) {
-        Some(credential) => context.settings.credentials.environment(&session.tenant, credential).await?,
+        Some(credential) => context.settings.credentials.environment(&session.tenant, credential, session.id).await?,
         None => BTreeMap::new(),
     };
     let mut env = environment(context, session, definition.env, kept).await?;
@@ -502,34 +608,52 @@ pub fn current_options(context: &Context, session: &SessionRow) -> Result<Sessio
     options(context, session, definition.and_then(|definition| definition.model))
 }
 
-/// Puts the agent's files into the workspace, with what the session puts over them; or only that, where a
-/// layer is there already.
-async fn unpack(version: Version, session: &SessionRow, shim: &ShimHandle, has_layer: bool) -> Result<(), OpenError> {
+/// What the session puts over the agent's files.
+fn over(version: &Version, session: &SessionRow) -> Result<Vec<(&'static str, Vec<u8>)>, OpenError> {
     let servers = session.config.mcp_servers.as_ref().filter(|servers| !servers.is_empty());
-    let servers = servers.map(|servers| with_servers(&version, servers)).transpose()?;
+    let servers = servers.map(|servers| with_servers(version, servers)).transpose()?;
     let prompt = session.system_prompt.clone().map(|text| ("CLAUDE.md", text.into_bytes()));
-    let over: Vec<_> = prompt.into_iter().chain(servers.map(|file| (MCP_SERVERS, file))).collect();
-    match has_layer {
-        false => send_version(version, shim, over).await,
-        true if over.is_empty() => Ok(()),
-        true => {
-            let (pieces, received) = mpsc::channel(PIECES);
-            // All of it has room in the channel.
-            pieces.send(Ok(bundle_of(&over).map_err(LinkError::Source)?)).await.map_err(|_| LinkError::Closed)?;
-            drop(pieces);
-            Ok(shim.lay(false, received).await?)
-        }
-    }
+    Ok(prompt.into_iter().chain(servers.map(|file| (MCP_SERVERS, file))).collect())
+}
+
+/// Lays these over a workspace, which is whole then.
+async fn lay_over(files: &[(&str, Vec<u8>)], shim: &ShimHandle) -> Result<(), OpenError> {
+    let (pieces, received) = mpsc::channel(PIECES);
+    // All of it has room in the channel.
+    pieces.send(Ok(bundle_of(files).map_err(LinkError::Source)?)).await.map_err(|_| LinkError::Closed)?;
+    drop(pieces);
+    Ok(shim.lay(false, received).await?)
+}
+
+/// Puts what was said before a session began where the runtime takes it for the beginning of its conversation.
+async fn lay_history(
+    context: &Context,
+    session: &SessionRow,
+    history: &[ChatMessage],
+    shim: &ShimHandle,
+) -> Result<(), OpenError> {
+    let id = session.id.to_string();
+    let text = transcript::write(session.id, history, session.created_at, &context.runtime.version());
+    let (pieces, received) = mpsc::channel(PIECES);
+    let archive = archive_of(HOME, 0o600, &[(&transcript::path(&id), text)]).map_err(LinkError::Source)?;
+    pieces.send(Ok(archive)).await.map_err(|_| LinkError::Closed)?;
+    drop(pieces);
+    Ok(shim.lay_conversation(received).await?)
 }
 
 /// An archive of these files that can be laid over a workspace.
 fn bundle_of(files: &[(&str, Vec<u8>)]) -> std::io::Result<Vec<u8>> {
+    archive_of(WORK, 0o644, files)
+}
+
+/// An archive of these files below one of its roots.
+fn archive_of(root: &str, mode: u32, files: &[(&str, Vec<u8>)]) -> std::io::Result<Vec<u8>> {
     let mut archive = Vec::new();
     for (path, content) in files {
-        let (path, size) = (format!("{WORK}/{path}"), content.len() as u64);
+        let (path, size) = (format!("{root}/{path}"), content.len() as u64);
         let kind = tar::EntryType::Regular;
         let mtime = i128::from(now().millis()) * 1_000_000;
-        Entry { kind, path: path.as_bytes(), target: b"", mode: 0o644, mtime, attributes: &[], size }.write(&mut archive)?;
+        Entry { kind, path: path.as_bytes(), target: b"", mode, mtime, attributes: &[], size }.write(&mut archive)?;
         archive.write_all(content)?;
         entry::pad(&mut archive, size)?;
     }

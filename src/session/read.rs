@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use prometheus::IntCounter;
 use tokio::sync::watch;
 
 use crate::store::{EventFilter, EventRow, Store, StoreError};
@@ -21,6 +22,8 @@ pub struct Cursor {
     filter: EventFilter,
     /// Newest event id; `None` once no more can come.
     tail: Option<watch::Receiver<i64>>,
+    /// Events that were read.
+    read: IntCounter,
 }
 
 impl Cursor {
@@ -30,8 +33,9 @@ impl Cursor {
         after: i64,
         filter: EventFilter,
         tail: Option<watch::Receiver<i64>>,
+        read: IntCounter,
     ) -> Self {
-        Self { store, session, after, filter: EventFilter { bytes: Some(BATCH_BYTES), ..filter }, tail }
+        Self { store, session, after, filter: EventFilter { bytes: Some(BATCH_BYTES), ..filter }, tail, read }
     }
 
     /// Leaves out what comes before this event and the event itself.
@@ -60,6 +64,7 @@ impl Cursor {
             let events = self.store.events(self.session, self.after, BATCH, self.filter.clone()).await?;
             if let Some(last) = events.last() {
                 self.after = last.id;
+                self.read.inc_by(events.len() as u64);
                 return Ok(events);
             }
             let Some(tail) = &mut self.tail else { return Ok(events) };

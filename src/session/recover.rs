@@ -8,9 +8,9 @@ use super::{SessionError, Sessions, open};
 use crate::report::chain;
 use crate::sandbox::LaunchError;
 use crate::snapshot::{SnapshotError, SnapshotId};
-use crate::store::{Advance, SessionRow, StoreError};
-use crate::wire::SandboxId;
+use crate::store::{Advance, StoreError};
 use crate::wire::session::Status;
+use crate::wire::{SandboxId, SessionId};
 
 /// What was found and done at start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -108,25 +108,24 @@ impl Sessions {
             owned.insert(session.sandbox);
             if session.status == Status::Starting {
                 recovered.unfinished += 1;
-                self.forget(&session).await;
+                self.forget(session.id, session.sandbox).await;
                 continue;
             }
-            if let Err(error) = self.complete_rewind(&session).await {
+            if let Err(error) = self.complete_rewind(session.id, session.tail).await {
                 tracing::warn!(session_id = %session.id, error = chain(&error), "whether the session went back is not known, ignoring");
             }
             let alive = listed.iter().any(|one| one.sandbox == session.sandbox && one.running);
-            let turns = context.store.open_turns(session.id).await?;
             if alive {
                 recovered.attached += 1;
-            } else if !turns.is_empty() {
+            } else if !context.store.queue(session.id).await?.is_empty() {
                 recovered.interrupted += 1;
-            } else if session.sandbox_boot.is_none() {
+            } else if !session.is_up {
                 // Its end was told already.
                 continue;
             }
-            let live = context.live(&session);
+            let live = context.live(&context.store.get_session(&session.tenant, session.id).await?);
             let request = if alive { Request::Attach } else { Request::Lost };
-            if live.requests.send(request).await.is_err() {
+            if live.requests.send(request.into()).await.is_err() {
                 let error = SessionError::Closing;
                 tracing::error!(session_id = %session.id, error = %error, "a session can not be taken up");
             }
@@ -166,17 +165,17 @@ impl Sessions {
     /// newest snapshot is a copy of another one of this session, made for the event that is next in its
     /// log. One that is further ahead is of a newer state of the database than this one, and what it
     /// tells of is not the next thing that happened here.
-    async fn complete_rewind(&self, session: &SessionRow) -> Result<(), CompleteError> {
-        let Some(event) = self.context.snapshots.newest_event(session.id).await? else { return Ok(()) };
-        if event != session.tail + 1 {
+    async fn complete_rewind(&self, session: SessionId, tail: i64) -> Result<(), CompleteError> {
+        let Some(event) = self.context.snapshots.newest_event(session).await? else { return Ok(()) };
+        if event != tail + 1 {
             return Ok(());
         }
-        let listed = self.context.snapshots.list(session.id).await?;
-        let copy = listed.into_iter().find(|one| one.id == SnapshotId { session: session.id, event });
+        let listed = self.context.snapshots.list(session).await?;
+        let copy = listed.into_iter().find(|one| one.id == SnapshotId { session, event });
         let origin = copy.and_then(|copy| copy.state.ok()).and_then(|manifest| manifest.forked_from);
-        if let Some(origin) = origin.filter(|origin| origin.session == session.id) {
+        if let Some(origin) = origin.filter(|origin| origin.session == session) {
             let events = vec![rewound(origin.event, None)];
-            self.context.store.advance(session.id, Advance { events, ..Advance::default() }).await?;
+            self.context.store.advance(session, Advance { events, ..Advance::default() }).await?;
         }
         Ok(())
     }

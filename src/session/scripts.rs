@@ -95,7 +95,7 @@ impl Script<'_> {
         let command = format!("if [ -x ./{name} ]; then exec ./{name}; else exec /bin/sh ./{name}; fi");
         let timeout = rules.timeout();
         let timeout_ms = Some(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
-        let run = Run { job: Job::Shell { command }, input: false, timeout_ms, output_max: None, starts };
+        let run = Run { job: Job::Shell { command }, input: false, timeout_ms, output_max: None, starts, terminal: None };
         let begun = Instant::now();
         let mut running = shim.run(run).await.map_err(link)?;
         let end = async move {

@@ -3,19 +3,20 @@
 //! Of a sandbox that has processes it is told what its shim says: what the kernel has on it, and what
 //! bubblewrap was started without. Of the next one it is told what it would be made with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nix::unistd::Uid;
 
 use super::driver::Request;
 use super::limits::{of as limits_of, of_unit};
-use super::open::{KEY_VARIABLE, environment, version};
+use super::open::{KEY_VARIABLE, version};
 use super::{Context, SessionError, Sessions, egress};
 use crate::agent::manifest::{INSTALL, STARTUP};
 use crate::config::settings::Require;
+use crate::crypt::env::KeptEnv;
 use crate::link::shim::Confined;
 use crate::sandbox::Limits;
-use crate::store::SessionRow;
+use crate::store::{SessionRow, StoreError};
 use crate::wire::SessionId;
 use crate::wire::egress::{Entry, List};
 use crate::wire::security::{Of, SecurityBody, Wall, WallState};
@@ -38,6 +39,8 @@ struct Facts {
     confined: Option<Box<Confined>>,
     daemon: u32,
     limits: Limits,
+    /// Whether the file system holds it to its disk, too.
+    quota: bool,
     tmp_bytes: u64,
     /// What the launcher does not enforce, and the host does not have.
     lacks: Vec<String>,
@@ -88,6 +91,8 @@ async fn facts(context: &Context, session: &SessionRow, made: Option<Made>) -> R
     let settings = &context.settings;
     let confined = made.and_then(|Made(confined)| confined);
     let mut lacks = context.launcher.lacks();
+    // A launcher that does not answer is told of elsewhere, and no sandbox is started without one.
+    let quota = context.launcher.quota(Some(session.sandbox)).await.unwrap_or(false);
     let without = match confined.as_ref().and_then(|confined| confined.without.clone()) {
         Some(without) => without,
         None => settings.walls.weaknesses().await.unwrap_or_else(|error| {
@@ -102,20 +107,32 @@ async fn facts(context: &Context, session: &SessionRow, made: Option<Made>) -> R
     let scripts = [(INSTALL, definition.install.egress), (STARTUP, definition.startup.egress)];
     let scripts = scripts.into_iter().filter(|(script, _)| has(script));
     let scripts = scripts.filter_map(|(script, list)| Some((script, list?))).collect();
-    let env = environment(context, session, definition.env, BTreeMap::new()).await?;
     Ok(Facts {
         without,
         confined,
         daemon: Uid::effective().as_raw(),
         limits: of_unit(&limits_of(context, session)),
+        quota,
         tmp_bytes: settings.tmp_bytes,
         lacks,
         allow: egress::of(context, session).allow,
         scripts,
-        variables: env.into_keys().filter(|name| name != KEY_VARIABLE).collect(),
+        variables: variables(context, session, definition.env).await?,
         has_credential: session.config.credential_id.is_some(),
         bound: session.config.bindings.iter().flatten().map(|(_, binding)| binding.host.clone()).collect(),
     })
+}
+
+/// The names of the variables that agent, deploy and session set. That of the model's key reaches no sandbox.
+async fn variables(context: &Context, session: &SessionRow, file: BTreeMap<String, String>) -> Result<Vec<String>, StoreError> {
+    let deploy = match context.store.get_agent(&session.tenant, &session.agent).await {
+        Ok(agent) => agent.env,
+        Err(StoreError::NotFound(_)) => KeptEnv::default(),
+        Err(error) => return Err(error),
+    };
+    let kept = [deploy.names(), session.extra_env.names()].concat();
+    let names: BTreeSet<_> = file.into_keys().chain(kept.into_iter().map(str::to_owned)).collect();
+    Ok(names.into_iter().filter(|name| name != KEY_VARIABLE).collect())
 }
 
 /// How each wall stands. Pure.
@@ -210,7 +227,8 @@ fn limits(facts: &Facts) -> Wall {
     if facts.confined.as_ref().is_some_and(|confined| !confined.counts_disk) {
         return wall(NAME, WallState::Weak, format!("{kernel}, but its shim is older and does not count what is on the disk"));
     }
-    ok(NAME, format!("{kernel}, disk {disk} (accounted, hard stop)"))
+    let quota = if facts.quota { ", and a project quota above" } else { "" };
+    ok(NAME, format!("{kernel}, disk {disk} (accounted, hard stop{quota})"))
 }
 
 fn reach(facts: &Facts) -> Wall {
@@ -273,6 +291,7 @@ mod tests {
             confined: Some(Box::new(confined())),
             daemon: 998,
             limits: of_unit(&Settings::default().limits),
+            quota: false,
             tmp_bytes: 512 << 20,
             lacks: Vec::new(),
             allow: List::default(),
@@ -312,6 +331,13 @@ mod tests {
         }
         let apparmor = judge(&facts()).into_iter().find(|wall| wall.name == OPTIONAL).expect("told");
         assert_eq!(apparmor.state, WallState::Off, "and nothing depends on it");
+    }
+
+    #[test]
+    fn what_holds_the_disk_is_told() {
+        let said = |quota| limits(&Facts { quota, ..facts() }).detail;
+        assert!(said(false).ends_with("disk 5G (accounted, hard stop)"), "{}", said(false));
+        assert!(said(true).ends_with("disk 5G (accounted, hard stop, and a project quota above)"), "{}", said(true));
     }
 
     #[test]

@@ -23,7 +23,7 @@ use super::driver::Request;
 use super::{Context, Phase, Sessions};
 use crate::sandbox::{LaunchError, Listed};
 use crate::snapshot::{SnapshotError, SnapshotId};
-use crate::store::{EventFilter, SessionRow, StoreError};
+use crate::store::{EventFilter, LivingRow, StoreError};
 use crate::wire::event::Kind;
 use crate::wire::session::Status;
 use crate::wire::{SandboxId, SessionId, Timestamp};
@@ -109,7 +109,9 @@ impl Sweeping {
 
     /// A sandbox is being removed; `None` if somebody does that already.
     pub(super) fn clear(&self, sandbox: SandboxId) -> Option<Busy<'_, SandboxId>> {
-        lock(&self.clearing).insert(sandbox).then_some(Busy { all: &self.clearing, one: sandbox })
+        let is_first = lock(&self.clearing).insert(sandbox);
+        // Made and dropped for nothing, it would take the first one's place away, and the lock while it is held.
+        is_first.then(|| Busy { all: &self.clearing, one: sandbox })
     }
 
     /// A layer is being made in a sandbox.
@@ -139,14 +141,14 @@ impl Sweeping {
 /// - all of that snapshot is there. Another one will not do, as it has not what this folder has.
 ///
 /// Where one of these can not be seen, the folder stays, and the session goes on in it.
-pub(super) async fn is_left_over(context: &Context, session: &SessionRow, found: &Listed) -> Result<bool, SweepError> {
+pub(super) async fn is_left_over(context: &Context, session: &LivingRow, found: &Listed) -> Result<bool, SweepError> {
     let filter = EventFilter { kinds: vec![Kind::Lifecycle], ..EventFilter::default() };
     let latest = context.store.events(session.id, (session.tail - i64::from(LATEST)).max(0), usize::from(LATEST), filter).await?;
     let ended = latest.iter().rev().find_map(|event| {
         let data = serde_json::from_str::<serde_json::Value>(&event.data).ok()?;
         (data["action"] == "sandbox_ended").then_some((event.at, data["snapshot"].as_i64()))
     });
-    let Some((at, Some(event))) = ended.filter(|_| session.sandbox_boot.is_none()) else { return Ok(false) };
+    let Some((at, Some(event))) = ended.filter(|_| !session.is_up) else { return Ok(false) };
     // Each start makes its socket anew.
     let started = std::fs::metadata(&found.socket).and_then(|socket| socket.modified()).map(Timestamp::from_system);
     if !started.is_ok_and(|started| started <= at) {
@@ -164,11 +166,22 @@ impl Sessions {
     pub async fn keep_swept(self, every: Duration) {
         let context = &self.context;
         loop {
-            match self.sweep().await {
+            let outcome = match self.sweep().await {
                 // What was removed is told one by one, and so is what a driver mended.
-                Ok(swept) => tracing::debug!(?swept, "swept"),
-                Err(error) => tracing::error!(error = crate::report::chain(&error), "nothing is swept"),
-            }
+                Ok(swept) => {
+                    tracing::debug!(?swept, "swept");
+                    let removed = [("sandbox", swept.orphans), ("snapshots", swept.snapshots)];
+                    for (kind, count) in removed {
+                        context.metrics.sweep_removed.with_label_values(&[kind]).inc_by(count as u64);
+                    }
+                    "ok"
+                }
+                Err(error) => {
+                    tracing::error!(error = crate::report::chain(&error), "nothing is swept");
+                    "failed"
+                }
+            };
+            context.metrics.sweeps.with_label_values(&[outcome]).inc();
             tokio::select! {
                 () = tokio::time::sleep(every) => {}
                 () = async {
@@ -227,16 +240,21 @@ impl Sessions {
         for session in sessions.iter().filter(|session| session.status != Status::Starting) {
             let found = listed.iter().find(|one| one.sandbox == session.sandbox);
             let runs = found.is_some_and(|one| one.running);
-            let is_up = session.sandbox_boot.is_some();
             // What can not be read of one session must not keep all others from being swept.
             let is_left_over = match found {
-                Some(found) if !runs && !is_up => is_left_over(context, session, found).await.unwrap_or(false),
+                Some(found) if !runs && !session.is_up => is_left_over(context, session, found).await.unwrap_or(false),
                 _ => false,
             };
-            let is_unheard = runs && is_up && self.phase(session.id) == Phase::Cold;
+            let is_unheard = runs && session.is_up && self.phase(session.id) == Phase::Cold;
+            if runs == session.is_up && !is_unheard && !is_left_over {
+                continue;
+            }
+            let row = match context.store.get_session(&session.tenant, session.id).await {
+                Err(StoreError::NotFound(_)) => continue,
+                row => row?,
+            };
             // A driver that has much to do has its sandbox in hand.
-            if (runs != is_up || is_unheard || is_left_over) && context.live(session).requests.try_send(Request::Compare).is_ok()
-            {
+            if row.status != Status::Ended && context.live(&row).requests.try_send(Request::Compare.into()).is_ok() {
                 swept.differing += 1;
             }
         }
@@ -251,5 +269,21 @@ impl Sessions {
         }
         context.snapshots.sweep().await?;
         Ok(swept)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sandbox_is_removed_by_one_at_a_time() {
+        let sweeping = Sweeping::default();
+        let sandbox = SandboxId::new();
+        let first = sweeping.clear(sandbox).expect("nobody else does");
+        assert!(sweeping.clear(sandbox).is_none());
+        assert!(sweeping.clear(sandbox).is_none(), "the first still does");
+        drop(first);
+        assert!(sweeping.clear(sandbox).is_some());
     }
 }

@@ -65,6 +65,11 @@ pub fn frame(event: &EventRow, filter: FrameFilter) -> Option<Frame<'_>> {
 
 /// The timeline's row of an event, where it has one.
 pub fn timeline(session: SessionId, tenant: &str, event: &EventRow) -> Option<SessionEvent> {
+    event.kind.timeline().is_some().then(|| shown(session, tenant, event))
+}
+
+/// An event as the timeline shows it; the type of one that has no row there is its kind.
+pub fn shown(session: SessionId, tenant: &str, event: &EventRow) -> SessionEvent {
     let data = match event.kind {
         Kind::ToolUse => {
             let call = parse(&event.data);
@@ -80,15 +85,15 @@ pub fn timeline(session: SessionId, tenant: &str, event: &EventRow) -> Option<Se
         }
         _ => event.data.clone(),
     };
-    Some(SessionEvent {
+    SessionEvent {
         id: derived_id(session, "event", event.id).to_string(),
         session_id: session,
-        r#type: event.kind.timeline()?.to_owned(),
+        r#type: event.kind.timeline().map_or_else(|| event.kind.to_string(), str::to_owned),
         data: Some(data),
         sequence: event.id,
         created_at: event.at,
         tenant_id: tenant.to_owned(),
-    })
+    }
 }
 
 /// A message as clients list it.

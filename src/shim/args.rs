@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use super::driver::SAID_MAX;
 use super::spool::FULL;
 use crate::wire::SandboxId;
 
@@ -24,6 +25,8 @@ pub struct Args {
     /// Bytes of events on disk beyond which the runtime is not read; tests ask for less than
     /// the default.
     pub spool_max: u64,
+    /// Bytes that the runtime may say from one message on to the next; tests ask for less than the default.
+    pub said_max: u64,
 }
 
 /// Why a command line is refused.
@@ -42,7 +45,7 @@ impl Args {
     pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, ArgsError> {
         let mut args = args.into_iter();
         let (mut sandbox, mut daemon_uid, mut state, mut init, mut etc, mut bwrap) = (None, None, None, None, None, None);
-        let mut spool_max = None;
+        let (mut spool_max, mut said_max) = (None, None);
         while let Some(name) = args.next() {
             let (slot, option) = match name.to_str() {
                 Some("--sandbox") => (&mut sandbox, "--sandbox"),
@@ -52,6 +55,7 @@ impl Args {
                 Some("--etc") => (&mut etc, "--etc"),
                 Some("--bwrap") => (&mut bwrap, "--bwrap"),
                 Some("--spool-max") => (&mut spool_max, "--spool-max"),
+                Some("--said-max") => (&mut said_max, "--said-max"),
                 _ => return Err(ArgsError::Unknown(name)),
             };
             *slot = Some(args.next().ok_or(ArgsError::Value(option, "a value"))?);
@@ -61,12 +65,11 @@ impl Args {
             text(sandbox).and_then(|id| id.parse().ok()).ok_or(ArgsError::Value("--sandbox", "a UUID in its hyphenated form"))?;
         let daemon_uid =
             text(daemon_uid).and_then(|uid| uid.parse().ok()).ok_or(ArgsError::Value("--daemon-uid", "the number of a user"))?;
-        let spool_max = match spool_max {
-            Some(value) => {
-                text(Some(value)).and_then(|bytes| bytes.parse().ok()).ok_or(ArgsError::Value("--spool-max", "bytes"))?
-            }
-            None => FULL,
+        let bytes = |value: Option<OsString>, option, default| match value {
+            Some(value) => text(Some(value)).and_then(|bytes| bytes.parse().ok()).ok_or(ArgsError::Value(option, "bytes")),
+            None => Ok(default),
         };
+        let (spool_max, said_max) = (bytes(spool_max, "--spool-max", FULL)?, bytes(said_max, "--said-max", SAID_MAX)?);
         let path = |value: Option<OsString>, default: String| value.map_or_else(|| PathBuf::from(default), PathBuf::from);
         Ok(Self {
             sandbox,
@@ -76,6 +79,7 @@ impl Args {
             etc: path(etc, "/usr/share/ash/etc".to_owned()),
             bwrap: path(bwrap, "/usr/bin/bwrap".to_owned()),
             spool_max,
+            said_max,
         })
     }
 }
@@ -97,7 +101,7 @@ mod tests {
         let args =
             parse(&["--daemon-uid", "990", "--state", "/s", "--init", "/i", "--etc", "/e", "--bwrap", "/b", "--sandbox", ID]);
         let args = args.expect("all");
-        assert_eq!(args.spool_max, FULL);
+        assert_eq!((args.spool_max, args.said_max), (FULL, SAID_MAX));
         assert_eq!([args.state, args.init, args.etc, args.bwrap], ["/s", "/i", "/e", "/b"].map(PathBuf::from));
     }
 
@@ -110,6 +114,7 @@ mod tests {
             (&["--sandbox", ID, "--daemon-uid", "-1"], "option --daemon-uid needs the number of a user"),
             (&["--state"], "option --state needs a value"),
             (&["--sandbox", ID, "--daemon-uid", "1", "--spool-max", "much"], "option --spool-max needs bytes"),
+            (&["--sandbox", ID, "--daemon-uid", "1", "--said-max", "-1"], "option --said-max needs bytes"),
             (&["--help"], "unknown option \"--help\""),
         ];
         for (args, message) in cases {

@@ -20,7 +20,7 @@ use crate::runtime::Event;
 use crate::wire::TurnId;
 use crate::wire::event::Kind;
 use crate::wire::limits::Reached;
-use crate::wire::usage::{ModelUsage, Usage};
+use crate::wire::usage::{ModelCalls, ModelUsage, Usage};
 
 /// How often the memory is looked up at most while the runtime puts something out.
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
@@ -108,6 +108,7 @@ impl Bills {
             io_write_bytes: more(before.written, after.written),
             tool_calls,
             models: models(),
+            model_calls: ModelCalls::default(),
             cost_usd: None,
         })
     }
@@ -188,6 +189,7 @@ mod tests {
             io_write_bytes: Some(5),
             tool_calls: 2,
             models,
+            model_calls: ModelCalls::default(),
             cost_usd: None,
         };
         assert_eq!(usage, wanted, "the second sample came too early, and the peak is of an earlier turn");

@@ -55,13 +55,27 @@ pub enum FromDaemon {
 pub enum Archive {
     /// The files of an agent.
     Agent,
-    /// What was packed before, and the runtime's own id of the conversation in it.
-    Snapshot(Option<String>),
+    /// What was packed before.
+    Snapshot {
+        /// The runtime's own id of the conversation in it.
+        conversation: Option<String>,
+        /// Whether something is laid over it before it is whole.
+        more: bool,
+    },
     /// What is laid over the workspace, after that was emptied or not.
     Bundle {
         /// Whether the workspace is emptied before.
         replace: bool,
+        /// Whether there is a conversation in it, and something else makes the workspace whole.
+        state: bool,
     },
+}
+
+impl Archive {
+    /// Whether the workspace is whole with it.
+    pub const fn is_last(&self) -> bool {
+        !matches!(self, Self::Snapshot { more: true, .. } | Self::Bundle { state: true, .. })
+    }
 }
 
 /// Why a connection ended.
@@ -155,10 +169,12 @@ async fn read(id: ConnectionId, mut from: OwnedReadHalf, inbox: &mpsc::Sender<In
             }
             Frame::Json(body) => match serde_json::from_slice(&body)? {
                 ToShim::Unpack { op } => FromDaemon::Unpack(id, op, Archive::Agent, chunks_of(&mut archive)),
-                ToShim::Restore { op, conversation } => {
-                    FromDaemon::Unpack(id, op, Archive::Snapshot(conversation), chunks_of(&mut archive))
+                ToShim::Restore { op, conversation, more } => {
+                    FromDaemon::Unpack(id, op, Archive::Snapshot { conversation, more }, chunks_of(&mut archive))
                 }
-                ToShim::Lay { op, replace } => FromDaemon::Unpack(id, op, Archive::Bundle { replace }, chunks_of(&mut archive)),
+                ToShim::Lay { op, replace, state } => {
+                    FromDaemon::Unpack(id, op, Archive::Bundle { replace, state }, chunks_of(&mut archive))
+                }
                 message => FromDaemon::Message(id, Box::new(message)),
             },
             Frame::Part(op, bytes) => FromDaemon::Input(id, op, bytes),

@@ -2,10 +2,13 @@
 //!
 //! It serves HTTP/1.1 on a listener that was opened on the inner loopback, and forwards two calls
 //! of the model API to the configured endpoint, with the real key in the place of whatever
-//! credential came. Bodies stream through both ways; `anthropic-beta` and headers it does not know
-//! pass. All else is answered 404, in the model API's shape of an error.
+//! credential came. Bodies stream through both ways; `anthropic-beta`, headers and fields that it does not
+//! know pass. All else is answered 404, in the model API's shape of an error.
 //!
-//! The caller is not trusted: connections, header size and body size are bounded.
+//! What a request asks the model API to fetch is read as it passes, see [`asked`], and has to be allowed by
+//! the egress policy before the end of the request leaves.
+//!
+//! The caller is not trusted: connections, header size and body size are bounded, and how often it calls.
 //!
 //! The tokens of each call are counted as its answer passes, see [`count`]. A call that the session's
 //! [`budget`] leaves nothing for is answered by the gateway, with an error that is not tried again. While
@@ -16,8 +19,10 @@
 
 mod budget;
 mod count;
+mod pace;
 mod reserve;
 mod retry;
+mod tally;
 mod target;
 
 use std::collections::BTreeMap;
@@ -49,15 +54,20 @@ use tower::Service;
 
 use self::budget::Budget;
 use self::count::{Counted, Ledger};
-use self::reserve::{Admission, Admitted, Asked, Held, Place, Reserved, Reserves, Whole};
+use self::pace::Pace;
+use self::reserve::{Admission, Admitted, Held, Place, Refused, Reserved, Reserves, Taken, Whole};
 use self::retry::{Attempts, Fault, Replay};
+use self::tally::{Own, Tally};
 pub use self::target::GatewayError;
 use self::target::Target;
-use super::resolve::LookUps;
+use crate::egress::asked::Asked;
 use crate::link::shim::{Budget as BudgetSettings, Gateway as Settings};
 use crate::report;
+use crate::resolve::LookUps;
+use crate::shim::accept::accept;
+use crate::shim::egress::Egress;
 use crate::wire::limits::Reached;
-use crate::wire::usage::ModelUsage;
+use crate::wire::usage::{ModelCalls, ModelUsage};
 
 /// Connections at the same time; the runtime needs a few.
 const CONNECTIONS_MAX: usize = 64;
@@ -132,19 +142,24 @@ struct Shared {
     secure: OnceLock<Client<HttpsConnector<Connector>, Outgoing>>,
     room: Arc<Semaphore>,
     ledger: Arc<Ledger>,
+    tally: Tally,
     budget: Mutex<Budget>,
     reserves: Arc<Reserves>,
     /// Why the last call was refused that the budget had nothing left for.
     refused: Mutex<Option<String>>,
     kept: Arc<retry::Room>,
     waits: mpsc::Sender<Wait>,
+    pace: Pace,
+    /// Whose policy counts for what the model API is asked to fetch.
+    egress: Egress,
     /// When a wait was told last.
     told: Mutex<Option<Instant>>,
 }
 
 impl Gateway {
-    /// A gateway that does not know where to forward to yet, and where it tells of calls that wait.
-    pub fn new() -> (Self, mpsc::Receiver<Wait>) {
+    /// A gateway that does not know where to forward to yet, and where it tells of calls that wait. What the model
+    /// API is asked to fetch has to be allowed by `egress`.
+    pub fn new(egress: Egress) -> (Self, mpsc::Receiver<Wait>) {
         let plain = client(connector());
         let (waits, told_waits) = mpsc::channel(WAITS);
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -152,7 +167,9 @@ impl Gateway {
         let (target, secure) = (Mutex::new(None), OnceLock::new());
         let (budget, refused) = (Mutex::default(), Mutex::default());
         let (kept, told) = (Arc::default(), Mutex::default());
-        let shared = Shared { target, plain, secure, room, ledger, budget, reserves, refused, kept, waits, told };
+        let (tally, pace) = (Tally::default(), Pace::default());
+        let shared =
+            Shared { target, plain, secure, room, ledger, tally, budget, reserves, refused, kept, waits, pace, egress, told };
         (Self { shared: Arc::new(shared) }, told_waits)
     }
 
@@ -206,9 +223,26 @@ impl Gateway {
         }
     }
 
+    /// Takes a call if the model API may fetch all that it is asked to, and once there is room in the budget.
+    async fn take_call(self, mut asked: Asked, gone: Option<Gone>) -> Result<Taken, Refused> {
+        let fetches = Arc::new(std::mem::take(&mut asked.fetches));
+        self.shared.egress.admit_fetches(&fetches).await.map_err(Refused::Egress)?;
+        asked.model = self.shared.budget.lock().unwrap_or_else(std::sync::PoisonError::into_inner).priced(asked.model);
+        let reserved = match gone {
+            Some(gone) => Some(self.admit(asked, gone).await.map_err(Refused::Budget)?),
+            None => None,
+        };
+        Ok(Taken { reserved, fetches, since: Instant::now() })
+    }
+
     /// Takes what model calls took and what was not taken before, see [`Ledger::take`].
     pub fn take(&self, cut: bool) -> BTreeMap<String, ModelUsage> {
         self.shared.ledger.take(cut)
+    }
+
+    /// Takes what became of model calls and was not taken before.
+    pub fn take_calls(&self) -> ModelCalls {
+        self.shared.tally.take()
     }
 
     /// What is on no bill yet, see [`Ledger::leftover`].
@@ -228,13 +262,7 @@ impl Gateway {
         loop {
             // A slot first: connections beyond them wait in the listener's queue.
             let Ok(slot) = Arc::clone(&self.shared.room).acquire_owned().await else { return };
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    tracing::warn!(%error, "model gateway can not accept, ending it");
-                    return;
-                }
-            };
+            let Some(stream) = accept(&listener, "model gateway").await else { return };
             let gateway = self.clone();
             tokio::spawn(async move {
                 gateway.connection(stream, Arc::new(slot)).await;
@@ -257,6 +285,15 @@ impl Gateway {
     }
 
     async fn answer(&self, request: Request<Incoming>, slot: Arc<OwnedSemaphorePermit>) -> Response<Outgoing> {
+        let (is_call, begun) = (request.method() == Method::POST && request.uri().path() == MESSAGES, Instant::now());
+        let answer = self.respond(request, slot).await;
+        if is_call {
+            self.shared.tally.note(&answer, begun.elapsed());
+        }
+        answer
+    }
+
+    async fn respond(&self, request: Request<Incoming>, slot: Arc<OwnedSemaphorePermit>) -> Response<Outgoing> {
         let path = request.uri().path().to_owned();
         if request.method() != Method::POST || !PATHS.contains(&path.as_str()) {
             let message = format!("{} {path} does not leave the sandbox", request.method());
@@ -281,17 +318,24 @@ impl Gateway {
             read_to_end(request.into_body()).await;
             return keyless(why);
         }
-        let place = (path == MESSAGES && self.has_budget()).then(Place::default);
+        if let Some(why) = packed(request.headers()) {
+            read_to_end(request.into_body()).await;
+            return refusal(StatusCode::BAD_REQUEST, "invalid_request_error", &why);
+        }
+        if let Err(wait) = self.shared.pace.keep().await {
+            read_to_end(request.into_body()).await;
+            return too_many(wait);
+        }
+        let place = Place::default();
         let (_caller, gone) = watch::channel(());
-        let held = place.clone().map(|place| (Held::new(place, slot), gone));
-        let is_held = held.is_some();
-        let call = self.clone().forward(path.clone(), request, held);
+        let is_held = path == MESSAGES && self.has_budget();
+        let held = is_held.then(|| (Held::new(Arc::clone(&place), slot), gone));
+        let call = self.clone().forward(path.clone(), request, Arc::clone(&place), held);
         // One that has to be counted to its end does not end with its caller.
         let outcome = if is_held { tokio::spawn(call).await.unwrap_or_else(|error| Err(error.into())) } else { call.await };
-        let refused = place
-            .and_then(|place| place.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take_if(|place| place.is_err()));
-        if let Some(Err(why)) = refused {
-            return spent(&why);
+        let refused = place.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take_if(|place| place.is_err());
+        if let Some(Err(refused)) = refused {
+            return not_taken(&refused);
         }
         match outcome {
             Ok(response) => {
@@ -317,19 +361,15 @@ impl Gateway {
         self,
         path: String,
         request: Request<Incoming>,
+        place: Place,
         held: Option<(Held, Gone)>,
     ) -> Result<Response<Outgoing>, Error> {
         let (parts, body) = request.into_parts();
         let body = Limited::new(body, BODY_MAX);
-        let gone = held.as_ref().map(|(_, gone)| gone.clone());
-        let (body, held) = match held {
-            Some((held, gone)) => {
-                let gateway = self.clone();
-                let admit = move |asked| Box::pin(gateway.admit(asked, gone)) as Admission;
-                (Admitted::new(body, held.place(), admit).boxed_unsync(), Some(held))
-            }
-            None => (body.map_err(Error::from).boxed_unsync(), None),
-        };
+        let (held, gone) = held.unzip();
+        let (gateway, caller) = (self.clone(), gone.clone());
+        let admit = move |asked| Box::pin(gateway.take_call(asked, caller)) as Admission;
+        let body = Admitted::new(body, Arc::clone(&place), admit).boxed_unsync();
         let patience = self.target().map_or(Duration::ZERO, |target| target.patience);
         let replay = Replay::new(body, (!patience.is_zero()).then(|| Arc::clone(&self.shared.kept)));
         let mut attempts = Attempts::new(patience);
@@ -346,6 +386,9 @@ impl Gateway {
             *outgoing.uri_mut() = target.uri(&path, parts.uri.query())?;
             *outgoing.headers_mut() = target.outgoing(parts.headers.clone());
             let outcome = self.send(&target, outgoing).await;
+            if let Some(Ok(taken)) = &*place.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
+                attempts.began(taken.since);
+            }
             let fault = match &outcome {
                 Ok(response) => Fault::of_answer(response.status(), response.headers()),
                 Err(error) => Fault::of_error(error.as_ref()),
@@ -371,10 +414,21 @@ impl Gateway {
             if let Some(why) = (path == MESSAGES).then(|| self.over_budget()).flatten() {
                 return Ok(spent(&why));
             }
+            // The policy may be another one by now.
+            let fetches = match &*place.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
+                Some(Ok(taken)) => Some(Arc::clone(&taken.fetches)),
+                _ => None,
+            };
+            if let Some(fetches) = fetches
+                && let Err(why) = self.shared.egress.admit_fetches(&fetches).await
+            {
+                return Ok(not_taken(&Refused::Egress(why)));
+            }
         };
         let (parts, body) = response.into_parts();
         let is_paid = path == MESSAGES && parts.status.is_success();
-        let call = is_paid.then(|| self.shared.ledger.call(&parts.headers)).flatten();
+        let estimate = held.as_ref().and_then(Held::estimate);
+        let call = is_paid.then(|| self.shared.ledger.call(&parts.headers, estimate)).flatten();
         let body = Counted::new(body, call);
         let mut response = Response::new(match held {
             Some(held) => Whole::new(body, held).map_err(Error::from).boxed_unsync(),
@@ -505,10 +559,37 @@ fn too_large() -> Response<Outgoing> {
     response
 }
 
+fn too_many(wait: Duration) -> Response<Outgoing> {
+    let seconds = wait.as_secs() + 1;
+    let message = format!("Ash: the session calls the model API too often; the next call is taken in {seconds} s");
+    tracing::debug!(message, "model call refused");
+    let mut response = refusal(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", &message);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    response
+}
+
 fn spent(why: &str) -> Response<Outgoing> {
     tracing::info!(why, "model call refused, the budget is spent");
     // A status that runtimes do not try again.
     refusal(StatusCode::BAD_REQUEST, "invalid_request_error", &format!("Ash: {}", Reached::Budget.cause(why)))
+}
+
+fn not_taken(refused: &Refused) -> Response<Outgoing> {
+    let message = match refused {
+        Refused::Budget(why) => return spent(why),
+        Refused::Egress(why) => format!("{why}. What the model API is asked to fetch counts as egress"),
+        Refused::Unread(why) => format!("Ash: the request is refused, as its body can not be read: {why}"),
+    };
+    tracing::debug!(message, "model call refused");
+    // A status that runtimes do not try again.
+    refusal(StatusCode::BAD_REQUEST, "invalid_request_error", &message)
+}
+
+/// Why a body is not read, if its bytes stand for others.
+fn packed(headers: &HeaderMap) -> Option<String> {
+    let is_plain = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+    let packed = headers.get_all(header::CONTENT_ENCODING).iter().find(|value| !is_plain(value))?;
+    Some(format!("Ash: the request is refused, as its body is packed: content-encoding {packed:?} is not read"))
 }
 
 fn keyless(why: &str) -> Response<Outgoing> {
@@ -530,6 +611,7 @@ fn refusal(status: StatusCode, kind: &str, message: &str) -> Response<Outgoing> 
     let body = Full::new(Bytes::from(body)).map_err(|never| match never {});
     let mut response = Response::new(body.boxed_unsync());
     *response.status_mut() = status;
+    response.extensions_mut().insert(Own);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::link::datagram;
 use crate::link::inner::{DATAGRAM_MAX, FromInit, Handle, ToInit};
+use crate::wire::terminal::TerminalSize;
 
 /// Requests that may wait for init, which answers within microseconds.
 const QUEUE: usize = 16;
@@ -54,6 +55,8 @@ pub struct Child {
     pub handle: Handle,
     /// How it ends; an error if the sandbox ends first.
     pub exit: oneshot::Receiver<Exit>,
+    /// The master of its terminal, if it has one.
+    terminal: Option<OwnedFd>,
 }
 
 /// Asks init. Cheap to clone.
@@ -73,13 +76,20 @@ enum Standing {
     Packing,
 }
 
+/// What a program reads and writes.
+#[derive(Debug)]
+enum Stdio {
+    Given([OwnedFd; 3]),
+    Terminal(TerminalSize),
+}
+
 #[derive(Debug)]
 enum Request {
     Spawn {
         argv: Vec<String>,
         env: Vec<(String, String)>,
         cwd: &'static str,
-        stdio: [OwnedFd; 3],
+        stdio: Stdio,
         standing: Standing,
         reply: Reply<Child>,
     },
@@ -143,7 +153,8 @@ impl Inner {
         cwd: &'static str,
         stdio: [OwnedFd; 3],
     ) -> Result<Child, InnerError> {
-        self.ask(|reply| Request::Spawn { argv, env, cwd, stdio, standing: Standing::Beside, reply }).await
+        let (stdio, standing) = (Stdio::Given(stdio), Standing::Beside);
+        self.ask(|reply| Request::Spawn { argv, env, cwd, stdio, standing, reply }).await
     }
 
     /// Starts a program that has nothing to do with the runtime, and does not end with it.
@@ -154,13 +165,30 @@ impl Inner {
         cwd: &'static str,
         stdio: [OwnedFd; 3],
     ) -> Result<Child, InnerError> {
-        self.ask(|reply| Request::Spawn { argv, env, cwd, stdio, standing: Standing::Apart, reply }).await
+        let (stdio, standing) = (Stdio::Given(stdio), Standing::Apart);
+        self.ask(|reply| Request::Spawn { argv, env, cwd, stdio, standing, reply }).await
     }
 
     /// Starts a program of Ash that packs what is there. It is spared where others have written too much.
     pub async fn spawn_packing(&self, argv: Vec<String>, stdio: [OwnedFd; 3]) -> Result<Child, InnerError> {
-        let standing = Standing::Packing;
+        let (stdio, standing) = (Stdio::Given(stdio), Standing::Packing);
         self.ask(|reply| Request::Spawn { argv, env: Vec::new(), cwd: "/", stdio, standing, reply }).await
+    }
+
+    /// The same with a new terminal of the sandbox, whose master is returned.
+    pub async fn spawn_on_terminal(
+        &self,
+        argv: Vec<String>,
+        env: Vec<(String, String)>,
+        cwd: &'static str,
+        size: TerminalSize,
+    ) -> Result<(Child, OwnedFd), InnerError> {
+        let standing = Standing::Apart;
+        let stdio = Stdio::Terminal(size);
+        let mut child = self.ask(|reply| Request::Spawn { argv, env, cwd, stdio, standing, reply }).await?;
+        let missing = || InnerError::Failed("no terminal came with the program".to_owned());
+        let master = child.terminal.take().ok_or_else(missing)?;
+        Ok((child, master))
     }
 
     /// Opens a listener on the inner loopback.
@@ -206,6 +234,13 @@ enum Asked {
     Listen(Reply<TcpListener>),
 }
 
+/// A request on its way.
+struct Outgoing {
+    handle: Handle,
+    body: Vec<u8>,
+    descriptors: Vec<OwnedFd>,
+}
+
 struct Talk {
     socket: UnixDatagram,
     next: Handle,
@@ -218,7 +253,7 @@ struct Talk {
 
 impl Talk {
     async fn run(&mut self, mut queue: mpsc::Receiver<Request>) -> io::Result<()> {
-        let mut outgoing: VecDeque<(Vec<u8>, Vec<OwnedFd>)> = VecDeque::new();
+        let mut outgoing: VecDeque<Outgoing> = VecDeque::new();
         let mut buffer = vec![0; 8 << 10];
         loop {
             tokio::select! {
@@ -237,13 +272,12 @@ impl Talk {
                 }
                 writable = self.socket.writable(), if !outgoing.is_empty() => {
                     writable?;
-                    let Some((body, descriptors)) = outgoing.front() else { continue };
+                    let Some(Outgoing { handle, body, descriptors }) = outgoing.front() else { continue };
                     let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
                     let socket = &self.socket;
-                    match socket.try_io(Interest::WRITABLE, || datagram::send(socket.as_fd(), body, &descriptors)) {
-                        Ok(()) => drop(outgoing.pop_front()),
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                        Err(error) => return Err(error),
+                    let sent = socket.try_io(Interest::WRITABLE, || datagram::send(socket.as_fd(), body, &descriptors));
+                    if self.is_sent(*handle, sent)? {
+                        drop(outgoing.pop_front());
                     }
                 }
                 request = queue.recv(), if outgoing.len() < QUEUE => match request {
@@ -254,7 +288,29 @@ impl Talk {
         }
     }
 
-    fn encode(&mut self, request: Request) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
+    /// Whether a request is done with after this outcome of sending it.
+    fn is_sent(&mut self, handle: Handle, sent: io::Result<()>) -> io::Result<bool> {
+        match sent {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            // Too many descriptors of the user are on their way in sockets (unix(7)): other requests have none, or
+            // come when there are fewer.
+            Err(error) if error.raw_os_error() == Some(nix::libc::ETOOMANYREFS) => {
+                self.fail(handle, InnerError::Failed(format!("descriptors can not be sent to init: {error}")));
+                Ok(true)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn fail(&mut self, handle: Handle, error: InnerError) {
+        self.apart.remove(&handle);
+        if let Some(asked) = self.asked.remove(&handle) {
+            asked.fail(error);
+        }
+    }
+
+    fn encode(&mut self, request: Request) -> io::Result<Option<Outgoing>> {
         self.next += 1;
         let handle = self.next;
         let (message, descriptors, asked) = match request {
@@ -262,8 +318,12 @@ impl Talk {
                 if standing > Standing::Beside {
                     self.apart.insert(handle, standing);
                 }
-                let message = ToInit::Spawn { handle, argv, env, cwd: cwd.to_owned() };
-                (message, Vec::from(stdio), Some(Asked::Spawn(reply)))
+                let (terminal, descriptors) = match stdio {
+                    Stdio::Given(descriptors) => (None, Vec::from(descriptors)),
+                    Stdio::Terminal(size) => (Some(size), Vec::new()),
+                };
+                let message = ToInit::Spawn { handle, argv, env, cwd: cwd.to_owned(), terminal };
+                (message, descriptors, Some(Asked::Spawn(reply)))
             }
             Request::Listen { port, reply } => (ToInit::Listen { handle, port }, Vec::new(), Some(Asked::Listen(reply))),
             Request::Signal { handle, signal } => (ToInit::Signal { handle, signal, group: true }, Vec::new(), None),
@@ -282,7 +342,7 @@ impl Talk {
             return Ok(None);
         }
         self.asked.extend(asked.map(|asked| (handle, asked)));
-        Ok(Some((body, descriptors)))
+        Ok(Some(Outgoing { handle, body, descriptors }))
     }
 
     fn hear(&mut self, message: FromInit, mut descriptors: Vec<OwnedFd>) {
@@ -298,7 +358,7 @@ impl Talk {
                     let (ended, exit) = oneshot::channel();
                     self.running.insert(handle, ended);
                     // Who does not wait for the start does not mind the end.
-                    let _gone = reply.send(Ok(Child { handle, exit }));
+                    let _gone = reply.send(Ok(Child { handle, exit, terminal: descriptors.pop() }));
                 }
             }
             FromInit::Listening { handle, .. } => {
@@ -332,5 +392,30 @@ impl Asked {
             Self::Spawn(reply) => reply.send(Err(error)).is_err(),
             Self::Listen(reply) => reply.send(Err(error)).is_err(),
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_whose_descriptors_can_not_be_sent_fails_alone() {
+        let (ours, _theirs) = pair().expect("a pair");
+        let socket = UnixDatagram::from_std(std::os::unix::net::UnixDatagram::from(ours)).expect("a socket");
+        let (asked, running, apart) = (HashMap::new(), HashMap::new(), HashMap::new());
+        let mut talk = Talk { socket, next: 0, ready: None, asked, running, apart };
+        let (argv, env, cwd) = (vec!["true".to_owned()], Vec::new(), "/");
+        let stdio = Stdio::Given(std::array::from_fn(|_| io::pipe().expect("a pipe").0.into()));
+        let (reply, mut answer) = oneshot::channel();
+        let spawn = Request::Spawn { argv, env, cwd, stdio, standing: Standing::Apart, reply };
+        let handle = talk.encode(spawn).expect("encoded").expect("of a fitting size").handle;
+        let outcome = |code| Err(io::Error::from_raw_os_error(code));
+        assert!(!talk.is_sent(handle, outcome(nix::libc::EAGAIN)).expect("it waits"));
+        assert!(answer.try_recv().is_err());
+        assert!(talk.is_sent(handle, outcome(nix::libc::ETOOMANYREFS)).expect("the others go on"));
+        assert!(matches!(answer.try_recv(), Ok(Err(InnerError::Failed(why))) if why.contains("descriptors")));
+        assert!(talk.apart.is_empty() && talk.asked.is_empty());
+        assert!(talk.is_sent(handle, outcome(nix::libc::EPIPE)).is_err(), "init is gone");
     }
 }

@@ -27,6 +27,7 @@
 //! memory only, and are never printed. The process is not dumpable, leaves no core, can gain no rights, and
 //! is under a filter of system calls itself (`seccomp`).
 
+mod accept;
 mod args;
 mod bill;
 mod bwrap;
@@ -45,11 +46,12 @@ mod memory;
 mod oom;
 mod pack;
 mod process;
-mod resolve;
 mod room;
 mod run;
 mod seccomp;
 mod spool;
+mod tab;
+mod terminal;
 mod turns;
 mod unpack;
 
@@ -106,6 +108,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), ShimError> {
     // crash leaves none behind.
     nix::sys::prctl::set_dumpable(false).map_err(ShimError::sys("prctl(PR_SET_DUMPABLE)"))?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(ShimError::sys("setrlimit(RLIMIT_CORE)"))?;
+    // Init starts all else with less of the processor than the shim has. None of it may take that back.
+    setrlimit(Resource::RLIMIT_NICE, 0, 0).map_err(ShimError::sys("setrlimit(RLIMIT_NICE)"))?;
+    setrlimit(Resource::RLIMIT_RTPRIO, 0, 0).map_err(ShimError::sys("setrlimit(RLIMIT_RTPRIO)"))?;
     let args = Args::parse(args)?;
     crate::telemetry::log::init("ash-shim")?;
     confine()?;

@@ -4,11 +4,10 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 
-/// Added for bubblewrap and all below it. It counts as if a process held so many thousandths more of
-/// the memory that there is, so that the shim, which holds a few of them, is never the largest.
-const ADDED: i32 = 300;
-/// The most that the kernel takes (proc(5), oom_score_adj).
-const MOST: i32 = 1000;
+/// The score of bubblewrap and all below it, the most that the kernel takes (proc(5), oom_score_adj). It counts
+/// as if a process held so many thousandths more of the memory that there is: all of it. So the shim is not the
+/// largest while anything is there inside, however much it holds for what the inside sends it.
+const INSIDE: i32 = 1000;
 
 /// The shim's own score.
 #[derive(Debug)]
@@ -30,7 +29,7 @@ impl OomScore {
     /// Raises it while `start` runs, so that a process which is started there inherits more. Everybody
     /// may raise a score and take it back to what it was.
     pub fn raised<T>(&self, start: impl FnOnce() -> T) -> T {
-        self.set((self.own + ADDED).min(MOST));
+        self.set(INSIDE);
         let started = start();
         self.set(self.own);
         started
@@ -53,6 +52,6 @@ mod tests {
         let score =
             || std::fs::read_to_string("/proc/self/oom_score_adj").expect("reads").trim().parse::<i32>().expect("a number");
         let before = score();
-        assert_eq!((oom.raised(score), score()), ((before + ADDED).min(MOST), before));
+        assert_eq!((oom.raised(score), score()), (INSIDE, before));
     }
 }

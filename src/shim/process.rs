@@ -146,7 +146,7 @@ async fn read(
     lines: mpsc::Sender<FromProcess>,
     rate: Arc<Meter>,
 ) {
-    let Child { handle, mut exit } = child;
+    let Child { handle, mut exit, .. } = child;
     let mut end = None;
     let reason = read_lines(stdout, deaf, &mut exit, &mut end, &lines, &rate).await.err();
     let exit = match end {

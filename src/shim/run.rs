@@ -6,7 +6,8 @@
 //! out ◀── on credit ── pump ◀── stderr ┘
 //! ```
 //!
-//! They are pipes, as programs expect that can not open a socket by `/dev/stdout`. When the program has
+//! They are pipes, as programs expect that can not open a socket by `/dev/stdout`, or a terminal of the
+//! sandbox, whose two directions are one descriptor. When the program has
 //! exited, what it left running may hold them; that is read on only as long as it is not silent.
 
 use std::io;
@@ -21,11 +22,17 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::inner::{Inner, InnerError};
+use super::terminal;
 use crate::link::frame;
 use crate::link::shim::{FromShim, Op, RunEnd, Stream, WORKSPACE_INSIDE};
+use crate::wire::terminal::TerminalSize;
 
 /// Silence after the end of the program, after which what still holds its output is not waited for.
 const DRAIN: Duration = Duration::from_millis(500);
+/// What Ctrl-D types, the character VEOF of a new terminal, termios(3).
+const END_OF_INPUT: u8 = 4;
+/// Between two of them.
+const END_AGAIN: Duration = Duration::from_secs(1);
 /// Bytes of output that are read at once: what a pipe holds, pipe(7).
 const PIECE: usize = 64 << 10;
 
@@ -51,6 +58,8 @@ pub struct Program {
     pub timeout_ms: Option<u64>,
     /// Bytes of each stream that are sent; the rest is thrown away.
     pub output_max: Option<u64>,
+    /// The size of its terminal; `None`: it has none, and gets pipes.
+    pub terminal: watch::Receiver<Option<TerminalSize>>,
 }
 
 /// Where its output goes.
@@ -73,19 +82,32 @@ pub async fn run(
     to: Outgoing,
     mut unwanted: oneshot::Receiver<()>,
 ) -> Result<RunEnd, RunError> {
-    let (stdin, stdout, stderr, stdio) = pipes().map_err(RunError::Pipes)?;
-    let mut child = inner.spawn_apart(program.argv, program.env, WORKSPACE_INSIDE, stdio).await?;
+    let mut terminal = program.terminal;
+    let size = *terminal.borrow_and_update();
+    let (mut child, stdin, stdout, stderr, master) = match size {
+        Some(size) => {
+            let (child, master) = inner.spawn_on_terminal(program.argv, program.env, WORKSPACE_INSIDE, size).await?;
+            let (stdin, stdout) = terminal::ends(&master).map_err(RunError::Pipes)?;
+            (child, stdin, stdout, None, Some(master))
+        }
+        None => {
+            let (stdin, stdout, stderr, stdio) = pipes().map_err(RunError::Pipes)?;
+            let child = inner.spawn_apart(program.argv, program.env, WORKSPACE_INSIDE, stdio).await?;
+            (child, stdin, stdout, Some(stderr), None)
+        }
+    };
     let deadline = program.timeout_ms.and_then(|ms| Instant::now().checked_add(Duration::from_millis(ms)));
     let (over, is_over) = watch::channel(false);
     let cut = AtomicBool::new(false);
     let max = program.output_max;
     let pumps = async {
-        tokio::join!(
-            pump(stdout, Stream::Output, max, &to, is_over.clone(), &cut),
-            pump(stderr, Stream::Error, max, &to, is_over.clone(), &cut),
-        )
+        tokio::join!(pump(stdout, Stream::Output, max, &to, is_over.clone(), &cut), async {
+            if let Some(stderr) = stderr {
+                pump(stderr, Stream::Error, max, &to, is_over.clone(), &cut).await;
+            }
+        },)
     };
-    let feed = feed(stdin, input, &to);
+    let feed = feed(stdin, input, &to, master.is_some());
     tokio::pin!(pumps, feed);
     let (mut exit, mut is_drained, mut is_fed, mut is_late, mut is_unwanted) = (None, false, false, false, false);
     // When what a killed one left behind has written for long enough.
@@ -100,6 +122,14 @@ pub async fn run(
             () = until(enough) => break,
             _ = &mut pumps, if !is_drained => is_drained = true,
             () = &mut feed, if !is_fed => is_fed = true,
+            Ok(()) = terminal.changed(), if master.is_some() => {
+                let size = *terminal.borrow_and_update();
+                if let (Some(master), Some(size)) = (&master, size)
+                    && let Err(error) = terminal::resize(master, size)
+                {
+                    tracing::debug!(%error, "a terminal keeps its size");
+                }
+            }
             () = until(deadline), if !is_late => {
                 is_late = true;
                 if exit.is_some() {
@@ -171,9 +201,17 @@ impl Outgoing {
     }
 }
 
-/// Writes input as it comes and tells that more is wanted, until it ends or nobody reads it.
-async fn feed(mut stdin: pipe::Sender, mut input: mpsc::Receiver<Vec<u8>>, to: &Outgoing) {
+/// Writes input as it comes and tells that more is wanted, until it ends or nobody reads it. A terminal can not
+/// be closed for reading alone; there the end is typed.
+async fn feed(mut stdin: pipe::Sender, mut input: mpsc::Receiver<Vec<u8>>, to: &Outgoing, is_terminal: bool) {
     while let Some(part) = input.recv().await {
+        if part.is_empty() && is_terminal {
+            // Each program that reads is to find it, and one that comes while the mode of the terminal changes
+            // is lost: so it is typed again and again, as the end of a pipe is read again and again.
+            while stdin.write_all(&[END_OF_INPUT]).await.is_ok() {
+                tokio::time::sleep(END_AGAIN).await;
+            }
+        }
         if part.is_empty() || stdin.write_all(&part).await.is_err() {
             return;
         }

@@ -1,5 +1,12 @@
 //! What every [`Store`] does, whichever database is under it.
 
+mod audit;
+mod eval;
+mod queue;
+mod schedules;
+mod usage;
+mod webhooks;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -7,7 +14,13 @@ use uuid::Uuid;
 
 use super::sqlite::Sqlite;
 use super::*;
-use crate::wire::SandboxId;
+use crate::wire::credential::CredentialType;
+use crate::wire::scope::{Scope, Scopes};
+use crate::wire::{AttachmentId, SandboxId};
+
+mod attachment;
+mod project_file;
+mod prompt_version;
 
 /// A database file, and the folder that goes with the test.
 fn sqlite() -> (tempfile::TempDir, Arc<dyn Store>) {
@@ -26,7 +39,8 @@ fn session() -> SessionRow {
         sandbox: SandboxId::new(),
         model: Some("mock-model".to_owned()),
         system_prompt: None,
-        extra_env: BTreeMap::from([("A".to_owned(), "1".to_owned())]),
+        prompt_version: None,
+        extra_env: KeptEnv::Clear(BTreeMap::from([("A".to_owned(), "1".to_owned())])),
         config: SessionConfig { allowed_tools: Some(vec!["Bash".to_owned()]), ..SessionConfig::default() },
         parent: None,
         conversed: false,
@@ -55,6 +69,7 @@ fn queue(turn: TurnId) -> Advance {
             options: TurnOptions::default(),
             key: None,
             jumps: false,
+            trace: Some("a trace".to_owned()),
         }],
         ..Advance::default()
     }
@@ -82,9 +97,10 @@ async fn a_turn_goes_from_queued_to_over_with_its_events() {
     store.create_session(made.clone()).await.expect("stores");
     let turn = TurnId::new();
     let advanced = store.advance(made.id, queue(turn)).await.expect("stores");
-    assert_eq!(advanced, Advanced { tail: 2, first: Some(1) });
+    assert_eq!(advanced, Advanced { tail: 2, first: Some(1), is_told: true });
     let open = store.open_turns(made.id).await.expect("reads");
-    assert_eq!(open.iter().map(|turn| (turn.id, turn.state)).collect::<Vec<_>>(), [(turn, TurnState::Running)]);
+    let found: Vec<_> = open.iter().map(|turn| (turn.id, turn.state, turn.trace.as_deref())).collect();
+    assert_eq!(found, [(turn, TurnState::Running, Some("a trace"))]);
 
     let over = Advance { events: vec![end(turn, "interrupted"), end(turn, "completed")], ..Advance::default() };
     store.advance(made.id, over).await.expect("stores");
@@ -204,7 +220,7 @@ async fn a_change_that_fails_leaves_nothing_and_harms_no_other() {
 #[tokio::test]
 async fn agents_count_deploys_and_keep_their_environment() {
     let (_folder, store) = sqlite();
-    let env = BTreeMap::from([("K".to_owned(), "v".to_owned())]);
+    let env = KeptEnv::Clear(BTreeMap::from([("K".to_owned(), "v".to_owned())]));
     let first = store.deploy_agent("default", "hello", "sha256:1", Some(env.clone())).await.expect("deploys");
     let second = store.deploy_agent("default", "hello", "sha256:2", None).await.expect("deploys");
     assert_eq!((first.deploys, second.deploys), (1, 2));
@@ -215,8 +231,8 @@ async fn agents_count_deploys_and_keep_their_environment() {
     let config = serde_json::json!({"a": 1}).as_object().cloned();
     store.patch_agent("default", "hello", None, config).await.expect("patches");
     let config = serde_json::json!({"b": 2}).as_object().cloned();
-    let patched = store.patch_agent("default", "hello", Some(BTreeMap::new()), config).await.expect("patches");
-    assert_eq!((patched.env.len(), patched.config.len()), (0, 2));
+    let patched = store.patch_agent("default", "hello", Some(KeptEnv::default()), config).await.expect("patches");
+    assert_eq!((patched.env.names().len(), patched.config.len()), (0, 2));
 
     assert!(store.version_in_use("sha256:2").await.expect("reads"));
     assert!(!store.version_in_use("sha256:1").await.expect("reads"));
@@ -228,6 +244,42 @@ async fn agents_count_deploys_and_keep_their_environment() {
     assert_eq!((uses.current, deployed), (vec!["sha256:2".to_owned()], vec!["sha256:1", "sha256:2"]));
     store.delete_agent("default", "hello").await.expect("deletes");
     assert!(matches!(store.delete_agent("default", "hello").await, Err(StoreError::NotFound(_))));
+}
+
+#[tokio::test]
+async fn the_configuration_of_an_agent_does_not_grow_without_end() {
+    let (_folder, store) = sqlite();
+    store.deploy_agent("default", "hello", "sha256:1", None).await.expect("deploys");
+    let of = |name: &str, bytes: usize| Map::from_iter([(name.to_owned(), Value::String("x".repeat(bytes)))]);
+    // {"a":"…"} has 8 bytes beside its text.
+    store.patch_agent("default", "hello", None, Some(of("a", AGENT_CONFIG_MAX - 8))).await.expect("as large as it may be");
+    let env = KeptEnv::Clear(BTreeMap::from([("K".to_owned(), "v".to_owned())]));
+    let refused = store.patch_agent("default", "hello", Some(env), Some(of("b", 1))).await.expect_err("too large").to_string();
+    assert!(refused.contains("1048576 bytes"), "{refused}");
+    let agent = store.get_agent("default", "hello").await.expect("reads");
+    assert_eq!((agent.config.len(), agent.env), (1, KeptEnv::default()), "nothing of it counts");
+    store.patch_agent("default", "hello", None, Some(of("a", 1))).await.expect("shrinks");
+    store.patch_agent("default", "hello", None, Some(of("b", 1))).await.expect("there is room again");
+}
+
+#[tokio::test]
+async fn agents_are_listed_by_name_within_a_bound_of_bytes() {
+    let (_folder, store) = sqlite();
+    for (name, bytes) in [("c", 10), ("a", 10), ("d", 5000), ("b", 10), ("e", 10)] {
+        let env = KeptEnv::Clear(BTreeMap::from([("K".to_owned(), "v".repeat(bytes))]));
+        store.deploy_agent("default", name, "sha256:1", Some(env)).await.expect("deploys");
+    }
+    let config = Map::from_iter([("large".to_owned(), Value::String("x".repeat(10_000)))]);
+    store.patch_agent("default", "b", None, Some(config)).await.expect("patches");
+    let read = async |after, limit, bytes| {
+        let rows = store.list_agents("default", after, limit, bytes).await.expect("lists");
+        assert!(rows.iter().all(|row| row.config.is_empty()));
+        rows.iter().map(|row| row.name.as_str()).collect::<String>()
+    };
+    assert_eq!(read("", 10, 1000).await, "abc");
+    assert_eq!(read("c", 10, 1000).await, "d", "larger than the bound, and not left out");
+    assert_eq!(read("d", 10, 1000).await, "e");
+    assert_eq!(read("a", 2, usize::MAX).await, "bc");
 }
 
 #[tokio::test]
@@ -296,11 +348,57 @@ async fn sessions_are_listed_newest_first_in_pages() {
         ids.push(made.id);
         store.create_session(made).await.expect("stores");
     }
-    let filter = SessionFilter { agent: Some("hello".to_owned()), status: Some(Status::Active), limit: 2, offset: 1 };
-    let page = store.list_sessions("default", filter).await.expect("lists");
-    assert_eq!(page.rows.iter().map(|row| row.id).collect::<Vec<_>>(), [ids[3], ids[2]]);
-    assert_eq!(page.total, 4);
-    assert_eq!(store.living_sessions().await.expect("lists").len(), 4);
+    let filter = SessionFilter { agent: Some("hello".to_owned()), status: Some(Status::Active) };
+    let all = SessionPage { after: None, limit: 10, offset: 0, bytes: usize::MAX };
+    let read = async |page| {
+        let rows = store.list_sessions("default", filter.clone(), page).await.expect("lists");
+        rows.iter().map(|row| row.id).collect::<Vec<_>>()
+    };
+    assert_eq!(read(SessionPage { limit: 2, offset: 1, ..all }).await, [ids[3], ids[2]]);
+    assert_eq!(read(SessionPage { after: Some((Timestamp(3), ids[3])), ..all }).await, [ids[2], ids[1]]);
+    assert_eq!(store.count_sessions("default", filter.clone()).await.expect("counts"), 4);
+    store.create_session(SessionRow { tenant: "other".to_owned(), status: Status::Active, ..session() }).await.expect("stores");
+    assert_eq!(store.count_active().await.expect("counts"), 5);
+    assert_eq!(store.living_sessions().await.expect("lists").len(), 5);
+}
+
+#[tokio::test]
+async fn a_list_of_sessions_is_bounded_by_bytes_and_has_each_of_them_once() {
+    let (_folder, store) = sqlite();
+    // Two were made in the same moment.
+    for (made, bytes) in [(1, 10), (2, 3000), (2, 10), (3, 10), (4, 800)] {
+        let config = SessionConfig { initial_agent: Some("x".repeat(bytes)), ..SessionConfig::default() };
+        let system_prompt = Some("x".repeat(100_000));
+        let row = SessionRow { config, system_prompt, created_at: Timestamp(made), status: Status::Active, ..session() };
+        store.create_session(row).await.expect("stores");
+    }
+    let (mut after, mut steps, mut found) = (None, Vec::new(), Vec::new());
+    loop {
+        let page = SessionPage { after, limit: 10, offset: 0, bytes: 1000 };
+        let rows = store.list_sessions("default", SessionFilter::default(), page).await.expect("lists");
+        let Some(last) = rows.last() else { break };
+        after = Some((last.created_at, last.id));
+        assert!(rows.iter().all(|row| row.system_prompt.is_none() && row.extra_env == KeptEnv::default()), "no list shows them");
+        steps.push(rows.len());
+        found.extend(rows.into_iter().map(|row| (row.created_at.0, row.id)));
+    }
+    assert!(steps.len() > 1 && steps.iter().sum::<usize>() == 5, "{steps:?}");
+    let mut sorted = found.clone();
+    sorted.sort_by(|a, b| b.cmp(a));
+    assert_eq!(found, sorted);
+}
+
+#[tokio::test]
+async fn what_sandboxes_are_compared_with_is_all_that_is_read_of_living_sessions() {
+    let (_folder, store) = sqlite();
+    let made = SessionRow { status: Status::Active, ..session() };
+    store.create_session(made.clone()).await.expect("stores");
+    let up = Advance { sandbox: Some(Some("boot".to_owned())), ..Advance::default() };
+    store.advance(made.id, up).await.expect("stores");
+    let row = store.get_session("default", made.id).await.expect("reads");
+    let living = store.living_sessions().await.expect("reads");
+    assert_eq!(living, [row.living()]);
+    assert!(living[0].is_up && living[0].sandbox == made.sandbox);
 }
 
 #[tokio::test]
@@ -313,13 +411,64 @@ async fn keys_are_found_by_hash_and_revoked_by_their_tenant_only() {
         prefix: "ash_".to_owned(),
         hash: [7; 32],
         created_at: now(),
+        scopes: Scopes::from_iter([Scope::Read, Scope::Run]),
+        agent: Some("one".to_owned()),
+        expires_at: Some(Timestamp(1)),
+        last_used_at: None,
     };
     store.create_key(key.clone()).await.expect("stores");
     assert_eq!(store.find_key([7; 32]).await.expect("reads"), Some(key.clone()));
     assert_eq!(store.find_key([8; 32]).await.expect("reads"), None);
+    for (at, noted) in [(100_000, 100_000), (100_001, 100_000), (160_000, 160_000)] {
+        store.use_key(key.id, Timestamp(at)).await.expect("notes");
+        let used = store.find_key([7; 32]).await.expect("reads").and_then(|key| key.last_used_at);
+        assert_eq!(used, Some(Timestamp(noted)), "once a minute");
+    }
     assert!(matches!(store.delete_key("b", key.id).await, Err(StoreError::NotFound(_))));
     store.delete_key("a", key.id).await.expect("revokes");
     assert_eq!(store.find_key([7; 32]).await.expect("reads"), None);
+}
+
+#[tokio::test]
+async fn a_tenant_has_so_many_keys_and_no_more() {
+    let (_folder, store) = sqlite();
+    let key = |tenant: &str, number: u32| KeyRow {
+        id: KeyId::new(),
+        tenant: tenant.to_owned(),
+        label: String::new(),
+        prefix: String::new(),
+        hash: std::array::from_fn(|at| number.to_le_bytes()[at % 4]),
+        created_at: now(),
+        scopes: Scopes::ADMIN,
+        agent: None,
+        expires_at: None,
+        last_used_at: None,
+    };
+    let made = futures_util::future::join_all((0..=KEYS_MAX).map(|number| store.create_key(key("a", number)))).await;
+    assert_eq!(made.iter().filter(|made| made.is_ok()).count(), KEYS_MAX as usize);
+    assert!(matches!(made.last(), Some(Err(StoreError::Conflict(_)))), "{made:?}");
+    store.create_key(key("b", KEYS_MAX + 1)).await.expect("another tenant has room");
+}
+
+#[tokio::test]
+async fn a_tenant_has_so_many_credentials_and_no_more() {
+    let (_folder, store) = sqlite();
+    let credential = |tenant: &str| CredentialRow {
+        id: CredentialId::new(),
+        tenant: tenant.to_owned(),
+        kind: CredentialType::Custom,
+        label: String::new(),
+        sealed: Sealed { master: "m".to_owned(), bytes: vec![1] },
+        created_at: now(),
+        last_used_at: None,
+    };
+    let made = futures_util::future::join_all((0..=CREDENTIALS_MAX).map(|_| store.create_credential(credential("a")))).await;
+    assert_eq!(made.iter().filter(|made| made.is_ok()).count(), CREDENTIALS_MAX as usize);
+    assert!(matches!(made.last(), Some(Err(StoreError::Conflict(_)))), "{made:?}");
+    store.create_credential(credential("b")).await.expect("another tenant has room");
+    let first = store.list_credentials("a").await.expect("lists")[0].id;
+    store.delete_credential("a", first).await.expect("deletes");
+    store.create_credential(credential("a")).await.expect("there is room again");
 }
 
 #[tokio::test]
@@ -352,7 +501,7 @@ async fn a_turn_ends_once_and_only_in_its_session() {
     let queued = store.advance(mine.id, queue(turn)).await.expect("stores");
     let ended = |events| Advance { events, ..Advance::default() };
     let foreign = store.advance(other.id, ended(vec![end(turn, "failed")])).await.expect("stores");
-    assert_eq!(foreign, Advanced { tail: 0, first: None }, "another session can not end it");
+    assert_eq!(foreign, Advanced { tail: 0, first: None, is_told: false }, "another session can not end it");
     let once = ended(vec![end(turn, "interrupted"), end(turn, "completed")]);
     let stored = store.advance(mine.id, once).await.expect("stores");
     assert_eq!(stored.tail, queued.tail + 1);

@@ -3,11 +3,20 @@
 //! Methods are whole operations, each in one transaction; rows, SQL and connections stay inside.
 //! What a method returns was durable before it returned. Callers hold `Arc<dyn Store>`.
 
+mod attachment;
+pub mod audit;
 #[cfg(test)]
 mod conformance;
+pub mod eval;
+pub mod project_file;
+mod prompt_version;
+pub mod queue;
 mod row;
+pub mod schedules;
 mod sql;
 pub mod sqlite;
+pub mod usage;
+pub mod webhooks;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -15,11 +24,21 @@ use std::pin::Pin;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+pub use attachment::{AttachmentLimits, AttachmentRow, Attachments, NewAttachment};
+pub use audit::{Audit, AuditFilter, NewAudit};
+pub use prompt_version::{NewPromptVersion, PromptVersionChange, PromptVersionRow, PromptVersions};
 pub use row::{
-    AgentRow, CredentialRow, DeployRow, EventRow, KeyRow, MessageRow, NewEvent, Page, PermissionFilter, PermissionRow,
-    SessionFilter, SessionRow, SessionUse, TurnFilter, TurnRow, TurnState, Uses,
+    AgentRow, CredentialRow, DeployRow, EventRow, KeyRow, LivingRow, MessageRow, NewEvent, PermissionFilter, PermissionRow,
+    SessionFilter, SessionPage, SessionRow, SessionUse, TurnFilter, TurnRow, TurnState, Uses,
 };
+pub use webhooks::{DeliveryNote, WebhookPlace, WebhookRow, Webhooks};
 
+use self::eval::Evals;
+use self::project_file::ProjectFiles;
+use self::queue::Queues;
+use self::schedules::Schedules;
+use self::usage::Usages;
+use crate::crypt::env::{EnvOwner, KeptEnv};
 use crate::crypt::master::Sealed;
 use crate::wire::event::Kind;
 use crate::wire::message::TurnOptions;
@@ -100,14 +119,16 @@ pub struct NewTurn {
     pub key: Option<TurnKey>,
     /// Whether it goes before all that wait.
     pub jumps: bool,
+    /// Its place in a trace, if that is kept.
+    pub trace: Option<String>,
 }
 
-/// By what a second try of the same message is known.
+/// By what a second try of the same message is known, in its session or in the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TurnKey {
     /// The caller's `Idempotency-Key`.
     pub key: String,
-    /// SHA-256 of the message.
+    /// SHA-256 of the message, or of what was said of the item.
     pub message: [u8; 32],
 }
 
@@ -127,6 +148,8 @@ pub struct Advanced {
     pub tail: i64,
     /// Id of the first event that was appended, if any was.
     pub first: Option<i64>,
+    /// Whether webhooks are told of one of those.
+    pub is_told: bool,
 }
 
 /// Which events a reader wants.
@@ -141,36 +164,56 @@ pub struct EventFilter {
     pub bytes: Option<usize>,
 }
 
+/// API keys that a tenant may have; their list is one answer.
+pub const KEYS_MAX: u32 = 1000;
+/// Credentials that a tenant may have; their list is one answer.
+pub const CREDENTIALS_MAX: u32 = 1000;
+/// Bytes of JSON of an agent's configuration. Changes are merged into it, so that a bound of what comes
+/// with one of them is none of the whole.
+pub const AGENT_CONFIG_MAX: usize = 1 << 20;
+/// Milliseconds from one note of a key's use to the next.
+pub const KEY_USE_STEP_MS: i64 = 60_000;
+
 /// The database.
-pub trait Store: Send + Sync + std::fmt::Debug {
+pub trait Store:
+    Attachments
+    + Audit
+    + Evals
+    + ProjectFiles
+    + PromptVersions
+    + Queues
+    + Schedules
+    + Usages
+    + Webhooks
+    + Send
+    + Sync
+    + std::fmt::Debug
+{
     /// Makes an agent or its next deploy. `env` of `None` keeps what it had.
-    fn deploy_agent<'a>(
-        &'a self,
-        tenant: &'a str,
-        name: &'a str,
-        digest: &'a str,
-        env: Option<BTreeMap<String, String>>,
-    ) -> Pending<'a, AgentRow>;
+    fn deploy_agent<'a>(&'a self, tenant: &'a str, name: &'a str, digest: &'a str, env: Option<KeptEnv>)
+    -> Pending<'a, AgentRow>;
 
     /// An agent, or [`StoreError::NotFound`].
     fn get_agent<'a>(&'a self, tenant: &'a str, name: &'a str) -> Pending<'a, AgentRow>;
 
-    /// All agents of a tenant, by name.
-    fn list_agents<'a>(&'a self, tenant: &'a str) -> Pending<'a, Vec<AgentRow>>;
+    /// Agents of a tenant by name, those behind `after`, without their configuration: at most `limit` of
+    /// them, and `bytes` of environment, which one agent may exceed.
+    fn list_agents<'a>(&'a self, tenant: &'a str, after: &'a str, limit: usize, bytes: usize) -> Pending<'a, Vec<AgentRow>>;
 
-    /// Changes environment and merges configuration.
+    /// Changes environment and merges configuration. [`StoreError::Conflict`] if the configuration would
+    /// grow beyond [`AGENT_CONFIG_MAX`].
     fn patch_agent<'a>(
         &'a self,
         tenant: &'a str,
         name: &'a str,
-        env: Option<BTreeMap<String, String>>,
+        env: Option<KeptEnv>,
         config: Option<Map<String, Value>>,
     ) -> Pending<'a, AgentRow>;
 
-    /// Forgets an agent. Its sessions stay, and can be read.
+    /// Forgets an agent, with the versions of its prompt and its evals. Its sessions stay, and can be read.
     fn delete_agent<'a>(&'a self, tenant: &'a str, name: &'a str) -> Pending<'a, ()>;
 
-    /// Whether an agent is at this version, or a session of any status is of it.
+    /// Whether an agent is at this version, a session of any status is of it, or a run of evals that is not over.
     fn version_in_use<'a>(&'a self, digest: &'a str) -> Pending<'a, bool>;
 
     /// Makes a session.
@@ -186,11 +229,17 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// A session of this tenant, or [`StoreError::NotFound`].
     fn get_session<'a>(&'a self, tenant: &'a str, id: SessionId) -> Pending<'a, SessionRow>;
 
-    /// Sessions, newest first, and how many there are in all.
-    fn list_sessions<'a>(&'a self, tenant: &'a str, filter: SessionFilter) -> Pending<'a, Page<SessionRow>>;
+    /// Sessions, newest first, without prompts, environments and granted rules.
+    fn list_sessions<'a>(&'a self, tenant: &'a str, filter: SessionFilter, page: SessionPage) -> Pending<'a, Vec<SessionRow>>;
+
+    /// How many there are of them.
+    fn count_sessions<'a>(&'a self, tenant: &'a str, filter: SessionFilter) -> Pending<'a, i64>;
+
+    /// How many sessions of all tenants take messages.
+    fn count_active(&self) -> Pending<'_, i64>;
 
     /// The sessions of all tenants that are not over.
-    fn living_sessions(&self) -> Pending<'_, Vec<SessionRow>>;
+    fn living_sessions(&self) -> Pending<'_, Vec<LivingRow>>;
 
     /// The session of any tenant whose sandbox this is or was.
     fn find_session_of(&self, sandbox: SandboxId) -> Pending<'_, Option<SessionRow>>;
@@ -249,7 +298,7 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// one message may exceed.
     fn messages(&self, id: SessionId, after: i64, limit: usize, bytes: usize) -> Pending<'_, Vec<MessageRow>>;
 
-    /// Makes an API key.
+    /// Makes an API key. [`StoreError::Conflict`] if its tenant has [`KEYS_MAX`].
     fn create_key(&self, key: KeyRow) -> Pending<'_, ()>;
 
     /// The keys of a tenant, oldest first.
@@ -258,10 +307,16 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Revokes a key of a tenant.
     fn delete_key<'a>(&'a self, tenant: &'a str, id: KeyId) -> Pending<'a, ()>;
 
+    /// Whether there is this key.
+    fn has_key(&self, id: KeyId) -> Pending<'_, bool>;
+
     /// The key whose secret has this hash.
     fn find_key(&self, hash: [u8; 32]) -> Pending<'_, Option<KeyRow>>;
 
-    /// Keeps a credential.
+    /// Notes when a key was used, unless that was noted within [`KEY_USE_STEP_MS`] before.
+    fn use_key(&self, id: KeyId, at: Timestamp) -> Pending<'_, ()>;
+
+    /// Keeps a credential. [`StoreError::Conflict`] if its tenant has [`CREDENTIALS_MAX`].
     fn create_credential(&self, credential: CredentialRow) -> Pending<'_, ()>;
 
     /// The credentials of a tenant, oldest first.
@@ -290,6 +345,13 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Seals a credential anew, unless its secret is not `old` any more.
     fn reseal_credential(&self, id: CredentialId, old: Sealed, new: Sealed) -> Pending<'_, ()>;
+
+    /// At most `limit` environments of agents and sessions, of all tenants, that are not under this
+    /// master key and have anything to seal, in order, without the first `skip`.
+    fn envs_of_other_masters<'a>(&'a self, master: &'a str, limit: usize, skip: usize) -> Pending<'a, Vec<(EnvOwner, KeptEnv)>>;
+
+    /// Keeps an environment in another form, unless it is not `old` any more. Says whether it did.
+    fn reseal_env<'a>(&'a self, owner: &'a EnvOwner, old: &'a KeptEnv, new: &'a KeptEnv) -> Pending<'a, bool>;
 
     /// Those of these sessions that are not here, whatever their status.
     fn missing_sessions(&self, ids: Vec<SessionId>) -> Pending<'_, Vec<SessionId>>;

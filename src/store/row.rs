@@ -1,16 +1,17 @@
 //! What the store takes and gives: domain values, free of SQL.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::crypt::env::{EnvOwner, KeptEnv};
 use crate::crypt::master::Sealed;
 use crate::wire::credential::CredentialType;
 use crate::wire::event::Kind;
 use crate::wire::message::TurnOptions;
+use crate::wire::scope::Scopes;
 use crate::wire::session::{SessionConfig, Status};
 use crate::wire::usage::Usage;
 use crate::wire::{CredentialId, KeyId, PermissionId, SandboxId, SessionId, Timestamp, TurnId};
@@ -29,7 +30,7 @@ pub struct AgentRow {
     /// Its newest version.
     pub digest: String,
     /// Environment of its sessions.
-    pub env: BTreeMap<String, String>,
+    pub env: KeptEnv,
     /// Free-form configuration.
     pub config: Map<String, Value>,
     /// First deploy.
@@ -57,8 +58,10 @@ pub struct SessionRow {
     pub model: Option<String>,
     /// Takes the place of `CLAUDE.md`.
     pub system_prompt: Option<String>,
+    /// Number of the prompt version that it was made with.
+    pub prompt_version: Option<i64>,
     /// Environment beside the agent's.
-    pub extra_env: BTreeMap<String, String>,
+    pub extra_env: KeptEnv,
     /// What its turns may use.
     pub config: SessionConfig,
     /// The session it was forked from.
@@ -79,26 +82,57 @@ pub struct SessionRow {
     pub heard: Option<(Uuid, i64)>,
 }
 
+impl SessionRow {
+    /// What of it its sandbox is compared with.
+    pub fn living(&self) -> LivingRow {
+        let Self { id, status, sandbox, tail, .. } = *self;
+        LivingRow { id, tenant: self.tenant.clone(), status, sandbox, tail, is_up: self.sandbox_boot.is_some() }
+    }
+
+    /// Whose its environment is.
+    pub fn env_owner(&self) -> EnvOwner {
+        EnvOwner::Session { tenant: self.tenant.clone(), id: self.id.as_uuid() }
+    }
+}
+
+/// What of a session that is not over its sandbox is compared with. There may be very many of them, so this
+/// has nothing whose size a caller decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LivingRow {
+    /// The session.
+    pub id: SessionId,
+    /// The tenant it belongs to.
+    pub tenant: String,
+    /// Where it stands.
+    pub status: Status,
+    /// Its sandbox.
+    pub sandbox: SandboxId,
+    /// Id of its newest event; 0 before the first.
+    pub tail: i64,
+    /// Whether its sandbox came up and its end was not told.
+    pub is_up: bool,
+}
+
 /// Which sessions to list.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct SessionFilter {
     /// Of this agent only.
     pub agent: Option<String>,
     /// With this status only.
     pub status: Option<Status>,
-    /// At most so many.
-    pub limit: i64,
-    /// Leave out so many.
-    pub offset: i64,
 }
 
-/// A part of a list.
-#[derive(Debug, Clone)]
-pub struct Page<T> {
-    /// The part.
-    pub rows: Vec<T>,
-    /// Length of the whole list.
-    pub total: i64,
+/// Which part of a list of sessions is wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionPage {
+    /// What follows the session that was made then and has this id.
+    pub after: Option<(Timestamp, SessionId)>,
+    /// At most so many.
+    pub limit: i64,
+    /// Leave out so many of them.
+    pub offset: i64,
+    /// No more than have this many bytes of configuration together, but one at least.
+    pub bytes: usize,
 }
 
 /// How far a turn is.
@@ -177,6 +211,8 @@ pub struct TurnRow {
     pub usage: Option<Usage>,
     /// Whether it went before all that waited when it came.
     pub jumps: bool,
+    /// Its place in a trace, if that is kept.
+    pub trace: Option<String>,
 }
 
 /// Which turns to list.
@@ -318,6 +354,14 @@ pub struct KeyRow {
     pub hash: [u8; 32],
     /// When it was made.
     pub created_at: Timestamp,
+    /// What it allows.
+    pub scopes: Scopes,
+    /// The one agent that it knows.
+    pub agent: Option<String>,
+    /// When it becomes useless.
+    pub expires_at: Option<Timestamp>,
+    /// When it was used last, to the minute.
+    pub last_used_at: Option<Timestamp>,
 }
 
 /// A credential, with its secret sealed.

@@ -3,3 +3,7 @@
 pub mod log;
 #[cfg(feature = "daemon")]
 pub mod metrics;
+#[cfg(feature = "daemon")]
+pub mod names;
+#[cfg(feature = "daemon")]
+pub mod trace;

@@ -8,9 +8,11 @@ use super::Timestamp;
 
 /// An agent, as `GET /api/agents/{name}` shows it.
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Agent {
     /// UUID, the same over all deploys.
+    #[cfg_attr(feature = "daemon", schema(format = "uuid"))]
     pub id: String,
     /// 1 to 255 of `a-zA-Z0-9_-`.
     pub name: String,
@@ -34,15 +36,19 @@ pub struct Agent {
 
 /// Body of `POST /api/agents`. Unknown fields are ignored, as existing clients send some.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct DeployBody {
     /// The agent's name.
+    #[cfg_attr(feature = "daemon", schema(min_length = 1, max_length = 255, pattern = "^[A-Za-z0-9_-]+$"))]
     pub name: String,
     /// A folder on the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "daemon", schema(max_length = 4096))]
     pub path: Option<String>,
     /// Text for `CLAUDE.md`, unless `files` has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "daemon", schema(max_length = 1_000_000))]
     pub system_prompt: Option<String>,
     /// The whole content of the version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,15 +60,20 @@ pub struct DeployBody {
 
 /// A file within a JSON body.
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "daemon", schema(as = NewFile))]
 pub struct FileBody {
     /// Relative to the folder.
+    #[cfg_attr(feature = "daemon", schema(min_length = 1, max_length = 1024))]
     pub path: String,
     /// Base64.
+    #[cfg_attr(feature = "daemon", schema(content_encoding = "base64"))]
     pub content: String,
 }
 
 /// Body of `PATCH /api/agents/{name}`.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct AgentPatch {
     /// The new environment; `{}` clears it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -74,6 +85,7 @@ pub struct AgentPatch {
 
 /// `{"agent": …}`.
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct AgentBody {
     /// The agent.
     pub agent: Agent,
@@ -81,6 +93,7 @@ pub struct AgentBody {
 
 /// `{"agents": […]}`, sorted by name.
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct AgentList {
     /// The agents.
     pub agents: Vec<Agent>,
@@ -88,6 +101,7 @@ pub struct AgentList {
 
 /// A file of an agent.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct AgentFile {
     /// Relative to the folder.
@@ -100,6 +114,7 @@ pub struct AgentFile {
 
 /// Answer of `GET /api/agents/{name}/files`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct AgentFileList {
     /// The files, by path.
     pub files: Vec<AgentFile>,
@@ -107,6 +122,7 @@ pub struct AgentFileList {
 
 /// Body of `POST /api/agents/{name}/files`.
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct AgentFilesBody {
     /// Files that are put in or over those that are there.
     pub files: Vec<FileBody>,

@@ -33,6 +33,7 @@ const RESERVED: &[&str] = &[
 
 /// A credential that is sent to one host, and never enters the sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Binding {
     /// The credential of the tenant.

@@ -7,6 +7,7 @@ use super::{CredentialId, Timestamp};
 
 /// What a credential is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum CredentialType {
     /// A key of the model API. It goes to the session's gateway and never into its sandbox.
@@ -45,6 +46,7 @@ impl std::str::FromStr for CredentialType {
 
 /// A credential without its secret.
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Credential {
     /// The credential.
@@ -63,6 +65,7 @@ pub struct Credential {
 
 /// Body of `POST /api/credentials`.
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct CreateCredential {
     /// What it is for.
     pub r#type: CredentialType,
@@ -70,22 +73,26 @@ pub struct CreateCredential {
     pub key: Secret,
     /// At most 255 characters; default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "daemon", schema(max_length = 255))]
     pub label: Option<String>,
 }
 
 /// Body of `PATCH /api/credentials/{id}`. What is left out stays.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct ChangeCredential {
     /// The new secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Secret>,
     /// The new label.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "daemon", schema(max_length = 255))]
     pub label: Option<String>,
 }
 
 /// `{"credential": …}`.
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct CredentialBody {
     /// The credential.
     pub credential: Credential,
@@ -93,6 +100,7 @@ pub struct CredentialBody {
 
 /// `{"credentials": […]}`, oldest first.
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct CredentialList {
     /// The credentials.
     pub credentials: Vec<Credential>,
@@ -100,12 +108,19 @@ pub struct CredentialList {
 
 /// Answer of `POST /api/credentials/reseal`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Resealed {
-    /// Names the master key under which all credentials are now, without telling it.
+    /// Names the master key under which all credentials and environments are now, without telling it.
     pub master_key: String,
-    /// How many were under another one before.
+    /// How many credentials were under another one before.
     pub resealed: usize,
+    /// How many environments of agents and sessions were under another one or none; 0 from older servers.
+    #[serde(default)]
+    pub environments: usize,
+    /// How many secrets of webhooks were under another one; 0 from older servers.
+    #[serde(default)]
+    pub webhooks: usize,
 }
 
 #[cfg(test)]

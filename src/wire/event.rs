@@ -210,9 +210,11 @@ impl Kind {
 /// A row of `GET /api/sessions/{id}/events`.
 #[cfg(any(feature = "daemon", feature = "cli"))]
 #[derive(Debug, Clone, serde::Deserialize, serde::Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct SessionEvent {
     /// UUID of the event.
+    #[cfg_attr(feature = "daemon", schema(format = "uuid"))]
     pub id: String,
     /// The session it belongs to.
     pub session_id: super::SessionId,

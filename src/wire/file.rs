@@ -6,6 +6,7 @@ use super::Timestamp;
 
 /// A file of a workspace.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct WorkspaceFile {
     /// Its path in the workspace. What is not UTF-8 in it is replaced.
@@ -21,6 +22,7 @@ pub struct WorkspaceFile {
 
 /// Answer of `GET /api/sessions/{id}/files`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct FileList {
     /// The files, at most 100 000.
     pub files: Vec<WorkspaceFile>,
@@ -33,6 +35,7 @@ pub struct FileList {
 
 /// Answer of `GET /api/sessions/{id}/files/{path}?format=json`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct FileBody {
     /// Its path in the workspace.
     pub path: String,
@@ -46,6 +49,7 @@ pub struct FileBody {
 
 /// What became of a file that was to be written.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct WrittenFile {
     /// Its path, as it was named.
     pub path: String,
@@ -61,6 +65,7 @@ pub struct WrittenFile {
 
 /// Answer of `POST /api/sessions/{id}/files`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct WrittenList {
     /// The files, in the order of the request.
     pub files: Vec<WrittenFile>,
@@ -68,6 +73,7 @@ pub struct WrittenList {
 
 /// Answer of `DELETE /api/sessions/{id}/files/{path}`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct DeletedFile {
     /// Its path.
     pub path: String,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Body of `POST /api/gc`.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GcBody {
     /// Whether nothing is removed, but told what would be.
@@ -13,6 +14,7 @@ pub struct GcBody {
 
 /// Answer of `POST /api/gc`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct GcReport {
     /// Whether nothing was removed.
@@ -29,11 +31,13 @@ pub struct GcReport {
 
 /// Something that was removed, or would be.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct GcRemoval {
     /// What it is.
     pub kind: GcKind,
-    /// The session, the session and the event of the snapshot (`<session>/<event>`), or the digest.
+    /// The session, the session and the event of the snapshot (`<session>/<event>`), the digest, how many entries,
+    /// the session and the attachment, or the file.
     pub name: String,
     /// Why.
     pub reason: String,
@@ -46,6 +50,7 @@ pub struct GcRemoval {
 
 /// Kinds of what is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum GcKind {
     /// A session that has ended, with its log and its snapshots.
@@ -56,6 +61,12 @@ pub enum GcKind {
     OrphanSnapshots,
     /// The files of an agent's version.
     AgentVersion,
+    /// Entries of the audit log, of all tenants together.
+    AuditEntries,
+    /// An attachment that has lost its file, or a file that is no attachment.
+    Attachment,
+    /// A file of a tenant that has expired, or bytes of none.
+    ProjectFile,
     /// A kind that this release does not know.
     #[serde(other)]
     Unknown,
@@ -63,7 +74,15 @@ pub enum GcKind {
 
 impl GcKind {
     /// All kinds that there are.
-    pub const ALL: [Self; 4] = [Self::Session, Self::Snapshot, Self::OrphanSnapshots, Self::AgentVersion];
+    pub const ALL: [Self; 7] = [
+        Self::Session,
+        Self::Snapshot,
+        Self::OrphanSnapshots,
+        Self::AgentVersion,
+        Self::AuditEntries,
+        Self::Attachment,
+        Self::ProjectFile,
+    ];
 
     /// The word on the wire.
     pub const fn as_str(self) -> &'static str {
@@ -72,6 +91,9 @@ impl GcKind {
             Self::Snapshot => "snapshot",
             Self::OrphanSnapshots => "orphan_snapshots",
             Self::AgentVersion => "agent_version",
+            Self::AuditEntries => "audit_entries",
+            Self::Attachment => "attachment",
+            Self::ProjectFile => "project_file",
             Self::Unknown => "unknown",
         }
     }

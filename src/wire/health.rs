@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Answer of `GET /health`.
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Health {
     /// `ok`; `degraded` while the file of the database is not where it was opened, of which
@@ -27,6 +28,7 @@ pub struct Health {
 
 /// Sandboxes by state, and how sessions came to theirs.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the names are the contract's")]
 pub struct PoolStats {
@@ -47,6 +49,7 @@ pub struct PoolStats {
 
 /// Answer of `GET /api/doctor`.
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct Checks {
     /// One for each thing that was looked at.
     pub checks: Vec<Check>,
@@ -54,6 +57,7 @@ pub struct Checks {
 
 /// One thing that was looked at.
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct Check {
     /// What it is.
     pub name: String,
@@ -68,6 +72,7 @@ pub struct Check {
 
 /// How a thing stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum CheckStatus {
     /// As it should be.

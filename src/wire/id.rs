@@ -94,6 +94,42 @@ id_type! {
     /// Names a credential, without being secret.
     CredentialId
 }
+id_type! {
+    /// Names a version of an agent's prompt.
+    PromptVersionId
+}
+id_type! {
+    /// Names a file that was given to a session.
+    AttachmentId
+}
+id_type! {
+    /// Names a file of a tenant.
+    FileId
+}
+id_type! {
+    /// Names an item of the queue. It is also the key by which its message is known in a session.
+    QueueId
+}
+id_type! {
+    /// Names a question with which an agent is evaluated.
+    EvalCaseId
+}
+id_type! {
+    /// Names a run of an agent's evals.
+    EvalRunId
+}
+id_type! {
+    /// Names what one case came to in one run. It is also the key by which its message is known in a session.
+    EvalResultId
+}
+id_type! {
+    /// Names a webhook, without being secret.
+    WebhookId
+}
+id_type! {
+    /// Names a schedule.
+    ScheduleId
+}
 
 #[cfg(test)]
 mod tests {

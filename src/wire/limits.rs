@@ -12,53 +12,66 @@ use super::usage::Spent;
 /// `limits` of a new session, and what its sandboxes go by. In JSON, sizes are whole MiB, times whole
 /// seconds, processor time percent of one processor.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Limits {
     /// Memory of all processes with their page cache. Over it the kernel ends one of them.
     #[serde(rename = "memoryMb", with = "mib", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "daemon", schema(value_type = Option<u64>))]
     pub memory: Option<ByteCount>,
     /// Memory above which the kernel slows the processes down and takes back what it can.
     #[serde(rename = "memoryHighMb", with = "mib", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "daemon", schema(value_type = Option<u64>))]
     pub memory_high: Option<ByteCount>,
     /// Swap beside the memory.
     #[serde(rename = "swapMb", with = "mib", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "daemon", schema(value_type = Option<u64>))]
     pub swap: Option<ByteCount>,
     /// Processor time.
     #[serde(rename = "cpuPercent", with = "percent", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "daemon", schema(value_type = Option<u32>))]
     pub cpu: Option<Percent>,
     /// Processes and threads.
     #[serde(rename = "maxProcesses", skip_serializing_if = "Option::is_none")]
     pub tasks: Option<u32>,
     /// Workspace and HOME together.
     #[serde(rename = "diskMb", with = "mib", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "daemon", schema(value_type = Option<u64>))]
     pub disk: Option<ByteCount>,
     /// Share of the disk's time beside others that want it; 100 is the usual one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub io_weight: Option<u32>,
     /// Bytes read from the disk in a second.
     #[serde(rename = "ioReadMbPerSecond", with = "mib", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "daemon", schema(value_type = Option<u64>))]
     pub io_read: Option<ByteCount>,
     /// Bytes written to the disk in a second.
     #[serde(rename = "ioWriteMbPerSecond", with = "mib", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "daemon", schema(value_type = Option<u64>))]
     pub io_write: Option<ByteCount>,
     /// Open files of one process.
     #[serde(rename = "maxOpenFiles", skip_serializing_if = "Option::is_none")]
     pub open_files: Option<u32>,
     /// Size of one file.
     #[serde(rename = "maxFileMb", with = "mib", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "daemon", schema(value_type = Option<u64>))]
     pub file_size: Option<ByteCount>,
     /// Bytes that the runtime writes in a second.
     #[serde(rename = "outputMbPerSecond", with = "mib", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "daemon", schema(value_type = Option<u64>))]
     pub output_rate: Option<ByteCount>,
     /// How long a sandbox may live. Then its processes end behind a snapshot, and the next message
     /// starts another one.
     #[serde(rename = "lifetimeSeconds", with = "seconds", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "daemon", schema(value_type = Option<u64>))]
     pub lifetime: Option<TimeSpan>,
     /// How long a sandbox is idle before its processes end.
     #[serde(rename = "idleSeconds", with = "seconds", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "daemon", schema(value_type = Option<u64>))]
     pub idle: Option<TimeSpan>,
     /// How long a turn may take.
     #[serde(rename = "turnSeconds", with = "seconds", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "daemon", schema(value_type = Option<u64>))]
     pub turn: Option<TimeSpan>,
     /// Tokens of all turns of the session together, of every kind.
     #[serde(rename = "maxTokens", skip_serializing_if = "Option::is_none")]
@@ -78,7 +91,7 @@ pub struct LimitFault {
 }
 
 /// The least and the most of each field in JSON; the same as of the configuration.
-const BOUNDS: &[(&str, f64, f64)] = &[
+pub const BOUNDS: &[(&str, f64, f64)] = &[
     ("memoryMb", 128.0, (1_u64 << 30) as f64),
     ("memoryHighMb", 64.0, (1_u64 << 30) as f64),
     ("swapMb", 0.0, (1_u64 << 30) as f64),
@@ -168,7 +181,12 @@ impl Limits {
     pub fn check(&self) -> Result<(), LimitFault> {
         for (field, value) in self.said() {
             let Some((_, least, most)) = BOUNDS.iter().find(|(name, ..)| *name == field) else { continue };
-            if !value.as_f64().is_some_and(|number| (*least..=*most).contains(&number)) {
+            // Beyond 2^53, a float would round to what is allowed.
+            let is_within = match value.as_u64() {
+                Some(number) => (*least as u64..=*most as u64).contains(&number),
+                None => value.as_f64().is_some_and(|number| (*least..=*most).contains(&number)),
+            };
+            if !is_within {
                 return Err(LimitFault { field, reason: format!("{value} is not between {least} and {most}") });
             }
         }
@@ -212,6 +230,7 @@ impl Limits {
 
 /// Answer of `GET` and `PATCH /api/sessions/{id}/limits`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct LimitsBody {
     /// What counts; a field that is not there is not limited.
@@ -230,6 +249,8 @@ pub struct LimitsBody {
 
 /// A limit that ended a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "daemon", schema(as = LimitReached))]
 #[serde(rename_all = "snake_case")]
 pub enum Reached {
     /// The memory of the sandbox, or of the host.
@@ -360,9 +381,13 @@ mod tests {
 
     #[test]
     fn what_can_not_be_is_named_by_its_field() {
-        for (field, value) in
-            [("memoryMb", json!(127)), ("maxProcesses", json!(3)), ("turnSeconds", json!(0)), ("maxOpenFiles", json!(99_999))]
-        {
+        for (field, value) in [
+            ("memoryMb", json!(127)),
+            ("maxProcesses", json!(3)),
+            ("turnSeconds", json!(0)),
+            ("maxOpenFiles", json!(99_999)),
+            ("maxTokens", json!((1_u64 << 53) + 1)),
+        ] {
             let said = Limits::default().changed(Map::from_iter([(field.to_owned(), value)])).expect("a number");
             assert_eq!(said.check().map_err(|fault| fault.field), Err(field.to_owned()));
         }

@@ -6,8 +6,9 @@ use super::Timestamp;
 
 /// A line.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct LogEntry {
-    /// Counts from 0 in one sandbox.
+    /// Counts up, by one in a sandbox, and those of a session's next sandbox are higher.
     pub index: u64,
     /// Who said it: the runtime on `stdout` or `stderr`, or `system`.
     pub level: String,
@@ -19,6 +20,7 @@ pub struct LogEntry {
 
 /// Answer of `GET /api/sessions/{id}/logs`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct LogList {
     /// The last lines, oldest first.
     pub logs: Vec<LogEntry>,

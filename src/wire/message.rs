@@ -7,10 +7,13 @@ use serde_json::value::RawValue;
 ///
 /// Unknown fields are ignored, as existing clients send some.
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct MessageBody {
     /// A text, or 1 to 20 content blocks of the model API (`text`, `image`, `document`). Goes to
-    /// the runtime exactly as it came.
+    /// the runtime exactly as it came, but for blocks `{"type":"attachment","attachmentId":…}`, of which
+    /// the runtime is given the content.
+    #[cfg_attr(feature = "daemon", schema(schema_with = super::schema::content))]
     pub content: Box<RawValue>,
     /// What this turn asks for beside its text.
     #[serde(flatten)]
@@ -22,6 +25,7 @@ pub struct MessageBody {
 
 /// What a message does that finds a turn running.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum IfBusy {
     /// Wait for the turns before it.
@@ -35,6 +39,7 @@ pub enum IfBusy {
 
 /// Options of one turn.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct TurnOptions {
     /// Whether the stream brings token deltas. Default: false.
@@ -42,12 +47,15 @@ pub struct TurnOptions {
     pub include_partial_messages: bool,
     /// Model for this turn; default: the session's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "daemon", schema(min_length = 1, max_length = 100))]
     pub model: Option<String>,
     /// Most model calls in this turn, at least 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "daemon", schema(minimum = 1))]
     pub max_turns: Option<u32>,
     /// Most money this turn may cost by the runtime's estimate, in US dollars.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "daemon", schema(minimum = 0))]
     pub max_budget_usd: Option<f64>,
     /// How hard the model thinks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -62,6 +70,7 @@ pub struct TurnOptions {
 
 /// How hard the model thinks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the names are the meaning")]
 pub enum Effort {
@@ -85,6 +94,7 @@ impl Effort {
 
 /// Extended thinking of one turn.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Thinking {
     /// `enabled`, `disabled` or `adaptive`.
@@ -96,6 +106,7 @@ pub struct Thinking {
 
 /// A wanted shape of the final answer.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct OutputFormat {
     /// `json_schema`.
     pub r#type: String,
@@ -106,9 +117,11 @@ pub struct OutputFormat {
 /// A stored message of a session, as `GET /api/sessions/{id}/messages` lists it.
 #[cfg(any(feature = "daemon", feature = "cli"))]
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Message {
     /// UUID of the message.
+    #[cfg_attr(feature = "daemon", schema(format = "uuid"))]
     pub id: String,
     /// The session it belongs to.
     pub session_id: super::SessionId,

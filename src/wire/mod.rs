@@ -5,12 +5,20 @@
 
 #[cfg(any(feature = "daemon", feature = "cli"))]
 pub mod agent;
+#[cfg(any(feature = "daemon", feature = "cli"))]
+pub mod analytics;
+#[cfg(any(feature = "daemon", feature = "cli"))]
+pub mod attachment;
+#[cfg(any(feature = "daemon", feature = "cli"))]
+pub mod audit;
 #[cfg(any(feature = "daemon", feature = "cli", feature = "shim"))]
 pub mod binding;
 #[cfg(any(feature = "daemon", feature = "cli"))]
 pub mod credential;
 #[cfg(any(feature = "daemon", feature = "cli", feature = "shim"))]
 pub mod egress;
+#[cfg(any(feature = "daemon", feature = "cli"))]
+pub mod eval;
 pub mod event;
 #[cfg(any(feature = "daemon", feature = "cli"))]
 pub mod exec;
@@ -32,9 +40,21 @@ pub mod permission;
 pub mod price;
 #[cfg(any(feature = "daemon", feature = "cli"))]
 pub mod problem;
+#[cfg(any(feature = "daemon", feature = "cli"))]
+pub mod project_file;
+#[cfg(any(feature = "daemon", feature = "cli"))]
+pub mod prompt_version;
 pub mod quantity;
 #[cfg(any(feature = "daemon", feature = "cli"))]
+pub mod queue;
+#[cfg(any(feature = "daemon", feature = "cli"))]
 pub mod resources;
+#[cfg(any(feature = "daemon", feature = "cli"))]
+pub mod schedule;
+#[cfg(feature = "daemon")]
+mod schema;
+#[cfg(any(feature = "daemon", feature = "cli"))]
+pub mod scope;
 #[cfg(any(feature = "daemon", feature = "cli"))]
 pub mod secret;
 #[cfg(any(feature = "daemon", feature = "cli"))]
@@ -43,6 +63,8 @@ pub mod security;
 pub mod session;
 #[cfg(any(feature = "daemon", feature = "cli"))]
 pub mod snapshot;
+#[cfg(any(feature = "daemon", feature = "cli", feature = "shim", feature = "init"))]
+pub mod terminal;
 #[cfg(any(feature = "daemon", feature = "cli"))]
 pub mod time;
 #[cfg(any(feature = "daemon", feature = "cli"))]
@@ -50,8 +72,13 @@ pub mod turn;
 pub mod usage;
 #[cfg(any(feature = "daemon", feature = "cli", feature = "shim"))]
 pub mod weakness;
+#[cfg(any(feature = "daemon", feature = "cli"))]
+pub mod webhook;
 
-pub use id::{CredentialId, KeyId, PermissionId, SandboxId, SessionId, TurnId};
+pub use id::{
+    AttachmentId, CredentialId, EvalCaseId, EvalResultId, EvalRunId, FileId, KeyId, PermissionId, PromptVersionId, QueueId,
+    SandboxId, ScheduleId, SessionId, TurnId, WebhookId,
+};
 #[cfg(any(feature = "daemon", feature = "cli"))]
 pub use time::Timestamp;
 

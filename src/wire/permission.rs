@@ -13,6 +13,7 @@ use super::{PermissionId, TurnId};
 
 /// Data of a `permission_request` event.
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct PermissionRequest {
     /// Names the request in the answer.
@@ -24,6 +25,7 @@ pub struct PermissionRequest {
     /// The tool, as the runtime calls it; `AskUserQuestion` for a question of `claude`.
     pub tool_name: String,
     /// Input of the tool; for a question `{"questions": [{"question", "options", …}]}`.
+    #[cfg_attr(feature = "daemon", schema(value_type = serde_json::Value))]
     pub input: Box<RawValue>,
     /// The call, as in the `tool_use` event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -44,6 +46,7 @@ pub struct PermissionRequest {
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum PermissionKind {
     /// To use a tool.
@@ -54,6 +57,7 @@ pub enum PermissionKind {
 
 /// Body of `POST /api/sessions/{id}/permissions/{permissionId}`.
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct PermissionAnswer {
     /// Whether the tool may run. A question is answered with `allow`.
@@ -63,6 +67,7 @@ pub struct PermissionAnswer {
     pub scope: Scope,
     /// With `allow`: the input that the tool gets in place of what it asked with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "daemon", schema(value_type = Option<Object>))]
     pub updated_input: Option<Box<RawValue>>,
     /// With `allow` of a question: the answers by the text of each question.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,6 +82,8 @@ pub struct PermissionAnswer {
 
 /// What an answer says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "daemon", schema(as = PermissionBehavior))]
 #[serde(rename_all = "lowercase")]
 pub enum Behavior {
     /// The tool may run.
@@ -87,6 +94,8 @@ pub enum Behavior {
 
 /// How long an answer holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "daemon", schema(as = PermissionScope))]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// For this request.
@@ -98,6 +107,7 @@ pub enum Scope {
 
 /// Data of a `permission_resolved` event.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct PermissionResolved {
     /// The request.
@@ -119,6 +129,8 @@ pub struct PermissionResolved {
 
 /// Who decided about a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "daemon", schema(as = PermissionResolver))]
 #[serde(rename_all = "snake_case")]
 pub enum Resolver {
     /// Somebody, through the API.
@@ -132,10 +144,12 @@ pub enum Resolver {
 /// A request for permission, as `GET /api/sessions/{id}/permissions` lists it.
 #[cfg(any(feature = "daemon", feature = "cli"))]
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Permission {
     /// What is asked.
     #[serde(flatten)]
+    #[cfg_attr(feature = "daemon", schema(value_type = PermissionRequest))]
     pub request: serde_json::Map<String, serde_json::Value>,
     /// Id of its event.
     pub event_id: i64,
@@ -150,6 +164,7 @@ pub struct Permission {
 /// `{"permissions": […]}`, oldest first.
 #[cfg(any(feature = "daemon", feature = "cli"))]
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct PermissionList {
     /// The requests.
     pub permissions: Vec<Permission>,
@@ -158,6 +173,7 @@ pub struct PermissionList {
 /// `{"permission": …}`.
 #[cfg(any(feature = "daemon", feature = "cli"))]
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct PermissionBody {
     /// The request.
     pub permission: Permission,

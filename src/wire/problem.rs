@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Every answer with a status of 400 and above has this body.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Problem {
     /// A sentence for people.
@@ -23,6 +24,8 @@ pub struct Problem {
 
 /// A field at fault.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "daemon", schema(as = ProblemDetail))]
 pub struct Detail {
     /// The field, such as `files[3].path`.
     pub field: String,
@@ -32,6 +35,8 @@ pub struct Detail {
 
 /// What kind of problem it is. The list is closed: programs may match on it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "daemon", schema(as = ProblemCode))]
 #[serde(rename_all = "snake_case")]
 pub enum Code {
     /// The request can not be read, or a field of it is wrong (400).

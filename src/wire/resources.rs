@@ -9,6 +9,7 @@ use super::{SessionId, Timestamp};
 /// What a session takes of the host now. What this host can not measure is `null`, and so is all of it
 /// but what was spent for a session without processes.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Resources {
     /// The session.
@@ -39,6 +40,7 @@ pub struct Resources {
 
 /// `{"resources": …}`.
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct ResourcesBody {
     /// Those of one session.
     pub resources: Resources,
@@ -46,6 +48,7 @@ pub struct ResourcesBody {
 
 /// `{"resources": […]}`, of all sessions that have processes.
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct ResourcesList {
     /// Those of each.
     pub resources: Vec<Resources>,

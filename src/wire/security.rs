@@ -6,6 +6,7 @@ use super::SessionId;
 
 /// Answer of `GET /api/sessions/{id}/security`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct SecurityBody {
     /// The session.
@@ -20,6 +21,8 @@ pub struct SecurityBody {
 
 /// Which sandbox is told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "daemon", schema(as = SecurityOf))]
 #[serde(rename_all = "lowercase")]
 pub enum Of {
     /// The one that has processes now.
@@ -33,6 +36,7 @@ pub enum Of {
 
 /// Something that confines a session.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct Wall {
     /// What it is.
     pub name: String,
@@ -44,6 +48,7 @@ pub struct Wall {
 
 /// How a wall stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum WallState {
     /// As it should.

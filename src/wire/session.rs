@@ -14,6 +14,8 @@ use super::{SessionId, Timestamp, TurnId};
 
 /// Where a session stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "daemon", schema(as = SessionStatus))]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Its first sandbox is being made.
@@ -50,6 +52,7 @@ impl Status {
 
 /// A session, as `GET /api/sessions/{id}` shows it.
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Session {
     /// The session.
@@ -58,6 +61,10 @@ pub struct Session {
     pub agent_name: String,
     /// Digest of its agent's version.
     pub agent_version: String,
+    /// Number of the version of its agent's prompt (`…/versions`) that was active when it was made; `null` if
+    /// none was, or its caller gave a prompt.
+    #[serde(default)]
+    pub prompt_version: Option<i64>,
     /// Its sandbox, whether or not processes run in it now.
     pub sandbox_id: String,
     /// Where it stands.
@@ -91,6 +98,7 @@ pub struct Session {
 
 /// What a session's turns may use. All of it may be left out.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct SessionConfig {
     /// Tools that need no permission.
@@ -119,6 +127,7 @@ pub struct SessionConfig {
     pub egress: Option<Egress>,
     /// The credential of the tenant that its sandboxes are given when they start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "daemon", schema(max_length = 255))]
     pub credential_id: Option<String>,
     /// Credentials of the tenant that are sent to one host each, by the name of the variable that stands for
     /// one inside.
@@ -131,6 +140,7 @@ pub struct SessionConfig {
 
 /// An MCP server of a session. Fields beyond these go to the runtime as they are.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct McpServer {
     /// Address of a remote server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -151,6 +161,7 @@ pub struct McpServer {
 
 /// Who is asked before tools run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum PermissionMode {
     /// Nobody: the sandbox is the limit.
@@ -170,18 +181,22 @@ pub enum PermissionMode {
 
 /// Body of `POST /api/sessions`. Unknown fields are ignored, as existing clients send some.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct CreateSession {
     /// Name of the agent.
+    #[cfg_attr(feature = "daemon", schema(min_length = 1, max_length = 255))]
     pub agent: String,
     /// Environment beside the agent's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extra_env: Option<BTreeMap<String, String>>,
     /// Model of the turns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "daemon", schema(min_length = 1, max_length = 100))]
     pub model: Option<String>,
     /// Text that takes the place of `CLAUDE.md`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "daemon", schema(max_length = 1_000_000))]
     pub system_prompt: Option<String>,
     /// What the turns may use.
     #[serde(flatten)]
@@ -190,6 +205,7 @@ pub struct CreateSession {
 
 /// `{"session": …}`.
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct SessionBody {
     /// The session.
     pub session: Session,
@@ -197,6 +213,7 @@ pub struct SessionBody {
 
 /// `{"sessions": […]}`, newest first.
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct SessionList {
     /// The sessions.
     pub sessions: Vec<Session>,
@@ -207,6 +224,7 @@ pub struct SessionList {
 
 /// `{"messages": […]}`, oldest first.
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct MessageList {
     /// The messages.
     pub messages: Vec<super::message::Message>,
@@ -214,6 +232,7 @@ pub struct MessageList {
 
 /// `{"events": […]}`, oldest first.
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct EventList {
     /// The events.
     pub events: Vec<super::event::SessionEvent>,
@@ -221,6 +240,7 @@ pub struct EventList {
 
 /// Answer of `POST /api/sessions/{id}/interrupt`.
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct InterruptBody {
     /// The turn that was running and now ends; `null` when none was.

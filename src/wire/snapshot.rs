@@ -6,6 +6,7 @@ use super::{SessionId, Timestamp};
 
 /// A snapshot, as `GET /api/sessions/{id}/snapshots` lists it.
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Snapshot {
     /// The last event that it contains: its name within the session.
@@ -32,6 +33,7 @@ pub struct Snapshot {
 
 /// What a snapshot was copied from.
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct SnapshotOrigin {
     /// The session.
@@ -42,6 +44,7 @@ pub struct SnapshotOrigin {
 
 /// `{"snapshots": […]}`, oldest first.
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct SnapshotList {
     /// The snapshots.
     pub snapshots: Vec<Snapshot>,
@@ -49,6 +52,7 @@ pub struct SnapshotList {
 
 /// `{"snapshot": …}`.
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct SnapshotBody {
     /// The snapshot.
     pub snapshot: Snapshot,
@@ -56,18 +60,22 @@ pub struct SnapshotBody {
 
 /// Body of `POST /api/sessions/{id}/fork`.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ForkSession {
     /// The event of the snapshot to go on from. Default: the session as it is now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "daemon", schema(minimum = 0))]
     pub event_id: Option<i64>,
 }
 
 /// Body of `POST /api/sessions/{id}/rewind`.
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RewindSession {
     /// The event of the snapshot to go back to.
+    #[cfg_attr(feature = "daemon", schema(minimum = 0))]
     pub event_id: i64,
     /// What becomes of a turn that runs. Default: it is left alone, and the request is refused.
     #[serde(default)]
@@ -76,6 +84,7 @@ pub struct RewindSession {
 
 /// What becomes of a turn that runs when its session is to go back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum RewindIfBusy {
     /// It runs on, and the request is refused.
@@ -87,6 +96,7 @@ pub enum RewindIfBusy {
 
 /// Answer of `POST /api/sessions/{id}/workspace`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct UploadedBody {
     /// Where the files are now, in a sentence.
     pub message: String,

@@ -8,6 +8,7 @@ use super::{SessionId, Timestamp, TurnId};
 
 /// A turn, as `GET /api/sessions/{id}/turns/{turnId}` shows it.
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Turn {
     /// The turn.
@@ -43,6 +44,7 @@ pub struct Turn {
 
 /// `{"turn": …}`.
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct TurnBody {
     /// The turn.
     pub turn: Turn,
@@ -50,6 +52,7 @@ pub struct TurnBody {
 
 /// `{"turns": […]}`, oldest first.
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct TurnList {
     /// The turns.
     pub turns: Vec<Turn>,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// The bill of a turn. What this host can not measure is `null`, never a guess.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Usage {
     /// Milliseconds from the turn's being given to the runtime to its end.
@@ -28,6 +29,9 @@ pub struct Usage {
     /// failure cut off belongs to that turn, with what was told of it. What was counted behind the last
     /// turn of a sandbox is added to the last turn of the session when the sandbox ends.
     pub models: BTreeMap<String, ModelUsage>,
+    /// What became of calls of the model whose answers began since the turn before, or before the end of this one.
+    #[serde(default)]
+    pub model_calls: ModelCalls,
     /// All of it in US dollars by the price table; `null` if it has no price for one of the models.
     pub cost_usd: Option<f64>,
 }
@@ -58,8 +62,28 @@ impl Usage {
     }
 }
 
+/// What became of calls of the model, as the gateway saw them. One whose caller went away before its answer is in no count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct ModelCalls {
+    /// Calls that were answered, also such as broke off then.
+    pub answered: u64,
+    /// Calls that the endpoint found fault with (4xx).
+    pub rejected: u64,
+    /// Calls that the endpoint failed at (5xx), or that could not reach it, after all that was tried.
+    pub failed: u64,
+    /// Calls that the gateway refused: the budget was spent, there was no key, it was too large or can not be read, it
+    /// asked for what the egress policy does not allow, or there were too many of them.
+    pub refused: u64,
+    /// Milliseconds from all of these calls to the heads of their answers, with the time in which they waited to be
+    /// tried again.
+    pub wait_ms: u64,
+}
+
 /// Calls of one model, as its answers counted them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct ModelUsage {
     /// Calls that were answered.
@@ -78,6 +102,7 @@ pub struct ModelUsage {
 
 /// What all turns of a session took of the model so far, those that run left out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Spent {
     /// Tokens of every kind.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// A wall that the sandboxes of a host are without, by the operator's will.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Weakness {
     /// The kernel can not filter system calls, so everything inside may make all of them.

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -17,7 +17,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
 
-use ash::wire::Timestamp;
+mod bodies;
+
+use bodies::{
+    agent, ago, audited, credential, doctor, events, health, item, key, limits, messages, permission, request, resources,
+    schedule, session, turn_row, usage,
+};
 
 /// The session that there is.
 pub const SESSION: &str = "0198c0de-0000-7000-8000-000000000001";
@@ -29,6 +34,13 @@ pub const NO_SESSION: &str = "0198c0de-0000-7000-8000-00000000dead";
 pub const TURN: &str = "0198c0de-0000-7000-8000-00000000007f";
 /// The request for permission that there is.
 pub const REQUEST: &str = "0198c0de-0000-7000-8000-0000000000a1";
+/// The item of the queue that there is.
+pub const ITEM: &str = "0198c0de-0000-7000-8000-0000000000e1";
+/// The item of the queue that is over after the daemon was away.
+pub const AWAITED: &str = "0198c0de-0000-7000-8000-0000000000e2";
+/// The schedule that there is, and the one before it.
+pub const SCHEDULE: &str = "0198c0de-0000-7000-8000-0000000000a2";
+const SCHEDULE_BEFORE: &str = "0198c0de-0000-7000-8000-0000000000a1";
 /// The key that there is, and the id of every key.
 pub const KEY: &str = "ash_good";
 
@@ -57,6 +69,7 @@ pub struct Fake {
     /// Its address on the network, which needs [`KEY`].
     pub url: String,
     seen: watch::Receiver<Vec<Seen>>,
+    hung_up: watch::Sender<u32>,
 }
 
 struct State {
@@ -65,6 +78,8 @@ struct State {
     /// The answer to the request for permission.
     answered: watch::Sender<Option<Value>>,
     uploads: Mutex<i64>,
+    /// What is in the file notes.md; in base64 once it was written.
+    notes: Mutex<String>,
 }
 
 type Body = http_body_util::combinators::BoxBody<Bytes, std::io::Error>;
@@ -76,6 +91,7 @@ impl Fake {
         let socket = folder.path().join("ash.sock");
         let (seen, receiver) = watch::channel(Vec::new());
         let (ready, started) = std::sync::mpsc::channel();
+        let (hung_up, hearing) = watch::channel(0);
         let path = socket.clone();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -84,22 +100,28 @@ impl Fake {
                 let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
                 ready.send(tcp.local_addr().expect("an address")).expect("the test waits");
                 let (interrupted, answered) = (watch::channel(false).0, watch::channel(None).0);
-                let state = Arc::new(State { seen, interrupted, answered, uploads: Mutex::new(0) });
+                let state =
+                    Arc::new(State { seen, interrupted, answered, uploads: Mutex::new(0), notes: Mutex::new("hello\n".into()) });
                 loop {
                     tokio::select! {
-                        Ok((stream, _)) = unix.accept() => serve(stream, true, state.clone()),
-                        Ok((stream, _)) = tcp.accept() => serve(stream, false, state.clone()),
+                        Ok((stream, _)) = unix.accept() => serve(stream, true, state.clone(), hearing.clone()),
+                        Ok((stream, _)) = tcp.accept() => serve(stream, false, state.clone(), hearing.clone()),
                     }
                 }
             });
         });
         let url = format!("http://{}", started.recv().expect("started"));
-        Self { _folder: folder, socket, url, seen: receiver }
+        Self { _folder: folder, socket, url, seen: receiver, hung_up }
     }
 
     /// Its control socket as an address.
     pub fn server(&self) -> String {
         format!("unix:{}", self.socket.display())
+    }
+
+    /// Ends all connections that there are.
+    pub fn hang_up(&self) {
+        self.hung_up.send_modify(|times| *times += 1);
     }
 
     /// What came so far.
@@ -109,9 +131,14 @@ impl Fake {
 
     /// Waits for a request whose line begins so.
     pub fn wait_for(&self, line: &str) -> Seen {
+        self.wait_for_nth(0, line)
+    }
+
+    /// The same, after so many that begin so.
+    pub fn wait_for_nth(&self, before: usize, line: &str) -> Seen {
         let mut seen = self.seen.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-        let found = |all: &Vec<Seen>| all.iter().find(|seen| seen.line.starts_with(line)).cloned();
+        let found = |all: &Vec<Seen>| all.iter().filter(|seen| seen.line.starts_with(line)).nth(before).cloned();
         runtime.block_on(async {
             let wait = seen.wait_for(|all| found(all).is_some());
             let all = tokio::time::timeout(Duration::from_secs(30), wait).await.expect("it comes").expect("the daemon lives");
@@ -128,14 +155,24 @@ impl Fake {
     }
 }
 
-fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, local: bool, state: Arc<State>) {
+fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    local: bool,
+    state: Arc<State>,
+    mut hung_up: watch::Receiver<u32>,
+) {
     let service = service_fn(move |request| {
         let state = state.clone();
         async move { Ok::<_, Infallible>(answer(request, local, state).await) }
     });
     tokio::spawn(async move {
         // A client that goes away is part of some tests.
-        drop(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
+        let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+        hung_up.mark_unchanged();
+        tokio::select! {
+            served = connection => drop(served),
+            _ = hung_up.changed() => {}
+        }
     });
 }
 
@@ -179,6 +216,68 @@ async fn route(method: &Method, path: &[&str], query: &str, body: &[u8], before:
         ("GET", ["api", "resources"]) => {
             ok(200, json!({"resources": [resources(SESSION, 100, 0.25), resources(ENDED, 300, 1.5)]}))
         }
+        ("POST", ["api", "queue"]) => {
+            let mut item = item("pending");
+            for field in ["agentName", "prompt"] {
+                item[field] = input[field].clone();
+            }
+            ok(201, json!({"item": item}))
+        }
+        ("GET", ["api", "queue"]) if query.contains("status=cancelled") => ok(200, json!({"items": []})),
+        ("GET", ["api", "queue"]) => ok(200, json!({"items": [item("pending"), item("failed"), item("completed")]})),
+        ("GET", ["api", "queue", "stats"]) => {
+            ok(200, json!({"stats": {"pending": 3, "processing": 2, "completed": 40, "failed": 1, "cancelled": 0}}))
+        }
+        ("GET", ["api", "queue", ITEM]) => ok(200, json!({"item": item("completed")})),
+        ("GET", ["api", "queue", AWAITED]) => {
+            match state.seen.borrow().iter().filter(|seen| seen.line.contains(AWAITED)).count() {
+                1 => ok(200, json!({"item": item("processing")})),
+                2 => problem(503, "unavailable", "The daemon restarts"),
+                _ => ok(200, json!({"item": item("completed")})),
+            }
+        }
+        ("GET", ["api", "queue", ITEM | AWAITED, "result"]) => ok(200, item("completed")),
+        ("GET", ["api", "queue", SESSION, "result"]) => ok(200, item("failed")),
+        ("GET", ["api", "queue", ..]) => problem(404, "not_found", "Queue item not found"),
+        ("DELETE", ["api", "queue", ITEM]) if query.contains("force=true") => ok(202, json!({"item": item("processing")})),
+        ("DELETE", ["api", "queue", ITEM]) => problem(400, "conflict", "Cannot cancel item with status \"processing\""),
+        ("DELETE", ["api", "queue", _]) => ok(200, json!({"item": item("cancelled")})),
+        ("POST", ["api", "schedules"]) if input["calendar"] == "*-02-30" => {
+            problem(400, "invalid_request", "calendar: never comes again")
+        }
+        ("POST", ["api", "schedules"]) => {
+            let mut made = schedule(SCHEDULE, true);
+            for (field, value) in input.as_object().expect("an object") {
+                made[field] = value.clone();
+            }
+            ok(201, json!({"schedule": made}))
+        }
+        ("GET", ["api", "schedules"]) if query.contains("limit=1&") || query.ends_with("limit=1") => {
+            ok(200, json!({"schedules": [schedule(SCHEDULE, true)]}))
+        }
+        ("GET", ["api", "schedules"]) => {
+            ok(200, json!({"schedules": [schedule(SCHEDULE, true), schedule(SCHEDULE_BEFORE, false)]}))
+        }
+        ("GET", ["api", "schedules", "preview"]) if query.contains("2020") => ok(200, json!({"times": []})),
+        ("GET", ["api", "schedules", "preview"]) => {
+            let times = ["2030-03-29T08:00:00.000Z", "2030-04-01T07:00:00.000Z", "2030-04-02T07:00:00.000Z"];
+            ok(200, json!({"times": times}))
+        }
+        ("GET", ["api", "schedules", SCHEDULE]) => ok(200, json!({"schedule": schedule(SCHEDULE, true)})),
+        ("PATCH", ["api", "schedules", id]) => {
+            let enabled = input["enabled"].as_bool().unwrap_or(true);
+            ok(200, json!({"schedule": schedule(id, enabled)}))
+        }
+        ("DELETE", ["api", "schedules", _]) => ok(200, json!({"ok": true})),
+        ("POST", ["api", "schedules", _, "run"]) => ok(201, json!({"item": item("pending")})),
+        ("GET", ["api", "schedules", SCHEDULE, "runs"]) => {
+            let (mut failed, mut by_hand) = (item("failed"), item("completed"));
+            failed["scheduledFor"] = json!("2030-03-28T08:00:00.000Z");
+            by_hand["scheduledFor"] = Value::Null;
+            ok(200, json!({"items": [by_hand, failed]}))
+        }
+        ("GET", ["api", "schedules", ..]) => problem(404, "not_found", "Schedule not found"),
+        ("GET", ["api", "usage", "stats"]) => ok(200, usage(query)),
         ("GET", ["api", "agents"]) => ok(200, json!({"agents": [agent("hello", 3, json!({})), agent("qa-bot", 1, json!({}))]})),
         ("GET", ["api", "agents", "hello"]) => ok(200, json!({"agent": agent("hello", 3, json!({"TOKEN": "***"}))})),
         ("DELETE", ["api", "agents", "hello"]) => ok(200, json!({"ok": true})),
@@ -189,6 +288,12 @@ async fn route(method: &Method, path: &[&str], query: &str, body: &[u8], before:
             ok(201, json!({"agent": agent(name, *uploads, json!({}))}))
         }
         ("PATCH", ["api", "agents", name]) => ok(200, json!({"agent": agent(name, 1, input["env"].clone())})),
+        (method, ["api", "agents", "hello", rest @ ..]) if rest.first().is_some_and(|name| name.starts_with("eval-")) => {
+            match super::evals::answer(method, rest, &input, ago) {
+                (status, Value::String(sentence)) => problem(status, "conflict", &sentence),
+                (status, body) => ok(status, body),
+            }
+        }
         (_, ["api", "agents", ..]) => problem(404, "not_found", "Agent not found"),
         ("POST", ["api", "sessions"]) if input["agent"] == "hello" => ok(201, json!({"session": session(SESSION, "active")})),
         ("POST", ["api", "sessions"]) if input["agent"] == "full" => problem(503, "unavailable", "capacity reached"),
@@ -206,6 +311,15 @@ async fn route(method: &Method, path: &[&str], query: &str, body: &[u8], before:
             of_session(method, path[2], rest, query, &input, before, state).await
         }
         (_, ["api", "sessions", ..]) => problem(404, "not_found", "Session not found"),
+        ("GET", ["api", "audit"]) if query.contains("action=gc.run") => ok(200, json!({"entries": []})),
+        ("GET", ["api", "audit"]) => ok(200, json!({"entries": [audited("key.create", 90), audited("agent.deploy", 9000)]})),
+        ("DELETE", ["api", "credentials", SESSION]) => ok(200, json!({"ok": true})),
+        ("POST", ["api", "gc"]) => {
+            let removal = json!({"kind": "session", "name": ENDED, "reason": "ended long ago", "bytes": 4096});
+            ok(200, json!({"dryRun": input["dryRun"], "removals": [removal], "bytes": 4096, "overBytes": 0}))
+        }
+        ("GET", ["api", "credentials"]) => ok(200, json!({"credentials": [credential()]})),
+        ("POST", ["api", "echo"]) => ok(200, input),
         ("POST", ["api", "api-keys"]) => ok(201, json!({"id": SESSION, "key": format!("ash_{}", "k".repeat(43))})),
         ("GET", ["api", "api-keys"]) => ok(200, json!({"keys": [key("ci"), key("laptop")]})),
         ("DELETE", ["api", "api-keys", SESSION]) => ok(200, json!({"ok": true})),
@@ -239,7 +353,15 @@ async fn of_session(
             ok(200, json!({ "turns": all }))
         }
         ("GET", ["turns", TURN]) => ok(200, json!({"turn": turn_row("completed")})),
-        ("POST", ["turns", TURN, "cancel"]) => ok(200, json!({"turn": turn_row("cancelled")})),
+        ("POST", ["turns", TURN, "cancel"]) => {
+            let seen = |what: &dyn Fn(&Seen) -> bool| state.seen.borrow().iter().filter(|seen| what(seen)).count();
+            let is_away = seen(&|seen| seen.line.contains("/cancel")) == 1;
+            if is_away && seen(&|seen| String::from_utf8_lossy(&seen.body).contains("wait, away")) > 0 {
+                return problem(503, "unavailable", "The daemon restarts");
+            }
+            state.interrupted.send_replace(true);
+            ok(200, json!({"turn": turn_row("cancelled")}))
+        }
         (_, ["turns", ..]) => problem(404, "not_found", "Turn not found"),
         ("GET", ["egress"]) => ok(200, json!({"allow": ["pypi"], "source": "agent", "operator": ["*:*"]})),
         ("PATCH", ["egress"]) => {
@@ -276,10 +398,26 @@ async fn of_session(
             ok(200, json!({"permission": permission(Some(resolved))}))
         }
         (_, ["permissions", ..]) => problem(404, "not_found", "Permission request not found"),
-        ("POST", ["interrupt"]) => {
-            state.interrupted.send_replace(true);
-            ok(200, json!({"turnId": TURN}))
+        ("POST", ["workspace"]) => ok(200, json!({"message": "They are in the workspace."})),
+        ("POST", ["fork"]) => ok(201, json!({"session": session(ENDED, "paused")})),
+        ("POST", ["resume"]) => ok(200, json!({"session": session(id, "active")})),
+        ("POST", ["rewind"]) => ok(200, json!({"session": session(id, "active")})),
+        ("GET", ["snapshots"]) => ok(200, json!({"snapshots": []})),
+        ("GET", ["files"]) => {
+            let file = json!({"path": "notes.md", "size": 5, "modifiedAt": ago(7200)});
+            ok(200, json!({"files": [file], "source": "sandbox", "truncated": false}))
         }
+        ("GET", ["files", "notes.md"]) => {
+            let notes = state.notes.lock().expect("no panic").clone();
+            Response::builder().body(ash::client::connect::whole(notes)).expect("a response")
+        }
+        ("POST", ["files"]) => {
+            let path = input["files"][0]["path"].clone();
+            *state.notes.lock().expect("no panic") = input["files"][0]["content"].as_str().unwrap_or_default().to_owned();
+            ok(200, json!({"files": [{"path": path, "written": true}]}))
+        }
+        (_, ["files", ..]) => problem(404, "not_found", "File not found"),
+        ("POST", ["interrupt"]) => ok(200, json!({"turnId": TURN})),
         ("GET", ["messages"]) => ok(200, json!({"messages": messages()})),
         ("GET", ["events"]) => ok(200, json!({"events": events()})),
         _ => problem(404, "not_found", "Not Found"),
@@ -359,7 +497,7 @@ fn turn(content: &str, before: usize, state: Arc<State>) -> Response<Body> {
             send(Step::Send(frame(2, "error", json!({"error": "API Error: 401 invalid x-api-key"}))));
             send(Step::Send(done(3, "failed")));
         }
-        "wait" => {
+        "wait" | "wait, away" => {
             send(Step::Send(delta(2, "Well")));
             tokio::spawn(async move {
                 let mut interrupted = state.interrupted.subscribe();
@@ -389,49 +527,6 @@ fn resumed(query: &str) -> Response<Body> {
         sender.try_send(Step::Send(frame)).expect("room");
     }
     sse(receiver)
-}
-
-/// A request for permission: to use a tool, or a question.
-fn request(content: &str) -> Value {
-    let (kind, tool, input) = match content {
-        "ask me" => {
-            let options = json!([{"label": "blue", "description": "as the sky"}, {"label": "red", "description": ""}]);
-            let question = json!({"question": "Which colour?", "header": "Colour", "options": options, "multiSelect": false});
-            ("question", "AskUserQuestion", json!({ "questions": [question] }))
-        }
-        "may I long" => ("tool", "Bash", json!({"command": "true\n".repeat(40)})),
-        _ => ("tool", "Bash", json!({"command": "touch x", "description": "Make a file"})),
-    };
-    json!({
-        "id": REQUEST, "turnId": TURN, "kind": kind, "toolName": tool, "input": input, "rules": ["Bash(touch *)"],
-        "timeoutMs": 600_000,
-    })
-}
-
-fn permission(resolved: Option<Value>) -> Value {
-    let mut permission = request("may I");
-    permission["eventId"] = json!(2);
-    permission["createdAt"] = json!(ago(60));
-    permission["expiresAt"] = Value::Null;
-    permission["resolved"] = json!(resolved);
-    permission
-}
-
-fn turn_row(state: &str) -> Value {
-    let usage = json!({
-        "wallMs": 1234, "cpuMs": 87, "memoryPeakBytes": 300 << 20, "ioReadBytes": 4096, "ioWriteBytes": 8192, "toolCalls": 1,
-        "models": {"opus": {"calls": 1, "inputTokens": 12_300, "outputTokens": 456}}, "costUsd": 0.0123,
-    });
-    let begun = state != "queued";
-    let over = state == "completed";
-    json!({
-        "id": TURN, "sessionId": SESSION, "state": state, "kind": "user",
-        "queuePosition": if begun { Value::Null } else { json!(1) }, "cause": null,
-        "firstEvent": 1, "lastEvent": if over { json!(4) } else { Value::Null },
-        "createdAt": ago(7200), "startedAt": if begun { json!(ago(7190)) } else { Value::Null },
-        "endedAt": if over { json!(ago(3600)) } else { Value::Null },
-        "usage": if over { usage } else { Value::Null }, "idempotencyKey": null,
-    })
 }
 
 /// The log of a session, which is cut once and has an end if the session has.
@@ -510,91 +605,4 @@ fn ok(status: u16, value: Value) -> Response<Body> {
 
 fn problem(status: u16, code: &str, error: &str) -> Response<Body> {
     ok(status, json!({"error": error, "statusCode": status, "code": code, "requestId": "r-1"}))
-}
-
-fn ago(secs: u64) -> String {
-    Timestamp::from_system(SystemTime::now() - Duration::from_secs(secs)).to_string()
-}
-
-fn health() -> Value {
-    json!({
-        "status": "ok", "activeSessions": 1, "activeSandboxes": 1, "uptime": 7265, "version": "0.1.0",
-        "coordinatorId": "host-1", "remoteRunners": 0,
-        "pool": {
-            "total": 2, "cold": 1, "warming": 0, "warm": 0, "waiting": 0, "running": 1, "maxCapacity": 100,
-            "resumeWarmHits": 0, "resumeColdHits": 0, "preWarmHits": 0,
-        },
-    })
-}
-
-fn doctor() -> Value {
-    json!({"checks": [
-        {"name": "runtime", "status": "ok", "detail": "claude 2.1.330"},
-        {"name": "disk", "status": "warning", "detail": "2.00 GiB free on /var/lib/ash", "fix": "make room"},
-        {"name": "model endpoint", "status": "failed", "detail": "no API key", "fix": "sudo systemctl edit ash"},
-    ]})
-}
-
-fn agent(name: &str, version: i64, env: Value) -> Value {
-    json!({
-        "id": SESSION, "name": name, "version": version, "path": format!("/var/lib/ash/agents/{name}"), "digest": DIGEST,
-        "createdAt": ago(5 * 86_400), "updatedAt": ago(7200), "tenantId": "default", "env": env,
-    })
-}
-
-fn session(id: &str, status: &str) -> Value {
-    json!({
-        "id": id, "agentName": "hello", "agentVersion": DIGEST, "sandboxId": id, "status": status,
-        "sandboxState": if status == "active" { "waiting" } else { "cold" },
-        "createdAt": ago(2 * 86_400), "lastActiveAt": ago(3600), "tenantId": "default",
-        "runnerId": null, "parentSessionId": null, "model": null, "config": {}, "aFieldOfTomorrow": 1,
-    })
-}
-
-fn key(label: &str) -> Value {
-    json!({"id": SESSION, "label": label, "keyPrefix": "ash_kkkk••••", "createdAt": ago(86_400)})
-}
-
-fn messages() -> Value {
-    let row = |sequence: i64, role: &str, content: Value| {
-        json!({
-            "id": TURN, "sessionId": SESSION, "role": role, "content": content.to_string(), "sequence": sequence,
-            "createdAt": ago(7200), "tenantId": "default",
-        })
-    };
-    let answer = json!({"type": "assistant", "message": {"content": [{"type": "text", "text": "Hello there."}]}});
-    json!([
-        row(1, "user", json!({"type": "user", "content": "hi"})),
-        row(2, "assistant", answer),
-        row(3, "assistant", json!({"type": "result", "result": "Hello there."})),
-    ])
-}
-
-fn events() -> Value {
-    let row = |sequence: i64, kind: &str, data: Value| {
-        json!({
-            "id": TURN, "sessionId": SESSION, "type": kind, "data": data.to_string(), "sequence": sequence,
-            "createdAt": "2026-01-31T12:00:00.000Z", "tenantId": "default",
-        })
-    };
-    json!([row(1, "lifecycle", json!({"action": "created"})), row(4, "text", json!({"text": "Hello there."}))])
-}
-
-/// What counts for a session that says this.
-fn limits(session: &Value, pending: &Value) -> Value {
-    let mut limits = json!({"memoryMb": 1024, "swapMb": 0, "cpuPercent": 200, "maxProcesses": 256, "idleSeconds": 1800});
-    for (name, value) in session.as_object().into_iter().flatten() {
-        limits[name] = value.clone();
-    }
-    let max = json!({"memoryMb": 4096, "cpuPercent": 200, "maxCostUsd": 2.5});
-    json!({"limits": limits, "session": session, "max": max, "spent": {"tokens": 12, "costUsd": 0.5}, "pending": pending})
-}
-
-/// What a session takes that holds so many MiB and cost so much; a frozen one, which takes no time.
-fn resources(id: &str, mib: u64, cost: f64) -> Value {
-    json!({
-        "sessionId": id, "agentName": "hello", "sandboxState": "frozen", "at": "2026-01-31T12:00:00.000Z", "cpuMs": 1500,
-        "memoryBytes": mib << 20, "memoryPeakBytes": null, "tasks": 12, "ioReadBytes": 4 << 20, "ioWriteBytes": null,
-        "spent": {"tokens": 1200, "costUsd": cost}, "limits": {"memoryMb": 1024},
-    })
 }

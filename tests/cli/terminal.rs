@@ -22,13 +22,21 @@ pub struct Terminal {
 
 impl Terminal {
     pub fn start(server: &str, arguments: &[&str]) -> Self {
+        Self::start_with(server, arguments, &[])
+    }
+
+    /// As [`Self::start`], with these variables.
+    pub fn start_with(server: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let size = Winsize { ws_row: 50, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(Some(&size), None).expect("a pseudo terminal");
         // Makes it the terminal of the process, so that Ctrl-C reaches it.
         let mut command = Command::new("setsid");
         command.arg("--ctty").arg(env!("CARGO_BIN_EXE_ashctl")).args(arguments);
         command.env("ASH_SERVER_URL", server).env_remove("ASH_API_KEY").env("TERM", "xterm").env("NO_COLOR", "1");
-        command.env_remove("VISUAL").env("EDITOR", "sed -i s/touch/cat/");
+        command.env_remove("ASH_CONTEXT").env("ASHCTL_CONFIG", "/nonexistent/contexts.toml");
+        // What one test types is no history of another.
+        command.env_remove("XDG_STATE_HOME").env_remove("HOME");
+        command.env_remove("VISUAL").env("EDITOR", "sed -i s/touch/cat/").envs(variables.iter().copied());
         let end = || pty.slave.try_clone().expect("a descriptor");
         let child = command.stdin(end()).stdout(end()).stderr(end()).spawn().expect("it runs");
         Self { child, keys: File::from(pty.master), screen: String::new(), bytes: Vec::new() }

@@ -1,5 +1,6 @@
 //! What a turn took stands on its end: as the model says it, for every kind of turn.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
@@ -11,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::support::{Host, Model, processes};
+use crate::support::{Host, Model, only_process, until};
 
 /// A model that is not there.
 const NOWHERE: &str = "http://127.0.0.1:1";
@@ -94,7 +95,7 @@ async fn what_broke_off_is_billed_as_far_as_it_came() {
         let turn = daemon.begin_with("bash: echo 1\nslow: 60", options).await;
         daemon.event("a delta", |event| event.turn == Some(turn) && event.kind == Kind::TextDelta).await;
         if is_killed {
-            let [pid] = processes(&host.session.to_string())[..] else { panic!("one runtime") };
+            let pid = only_process(&host.session.to_string()).await;
             kill(Pid::from_raw(pid), Signal::SIGKILL).expect("killed");
         } else {
             daemon.send(&ToShim::Interrupt { turn: Some(turn) }).await;
@@ -129,6 +130,51 @@ async fn a_turn_that_the_runtime_began_by_itself_has_its_own_bill() {
     let end = daemon.end(own).await;
     assert_eq!((end.state, tokens(&end)), (EndState::Completed, answered(&model, seen).0), "{end:?}");
     assert!(tokens(&end).calls >= 1, "{end:?}");
+}
+
+/// The budget of a session counts on it: what can be killed from inside would begin anew with each shim.
+#[tokio::test]
+async fn what_a_shim_had_counted_that_is_killed_in_a_turn_is_told_by_the_next_and_once() {
+    let host = host_or_skip!();
+    let model = Model::start(&[]);
+    let mut shim = host.shim();
+    let mut daemon = shim.ready(&host, &model.url).await;
+    let (_, end) = daemon.turn("usage: 20 30").await;
+    assert_eq!(tokens(&end), answered(&model, 0).0);
+    let (_, seen) = answered(&model, 0);
+    daemon.begin("bash: while [ ! -e /work/go ]; do :; done\nsay: done").await;
+    let began = daemon.events.len();
+    daemon.event("a tool", |event| event.kind == Kind::ToolUse).await;
+    assert!(daemon.events.len() > began);
+    let (wanted, _) = answered(&model, seen);
+    let sum = |models: &Value| {
+        let models: BTreeMap<String, ModelUsage> = serde_json::from_value(models.clone()).expect("models");
+        let mut sum = ModelUsage::default();
+        models.values().for_each(|usage| sum.add(usage));
+        sum
+    };
+    until("it is written down", || {
+        let page: Value = serde_json::from_slice(&std::fs::read(host.path("state/spool/tab")).ok()?).ok()?;
+        (sum(&page["models"]) == wanted && page["billed_by"].is_null()).then_some(())
+    })
+    .await;
+    drop(daemon);
+    shim.child.0.kill().expect("killed");
+    shim.ended().await;
+
+    let mut shim = host.shim();
+    let mut daemon = shim.connect().await;
+    let state = daemon.hello().await;
+    let event = daemon.event("what it took", |event| event.n == state.newest).await;
+    let data: Value = serde_json::from_str(event.data.get()).expect("JSON");
+    assert_eq!((event.turn, &event.kind, &data["action"]), (None, &Kind::Lifecycle, &Value::from("usage")));
+    assert_eq!(sum(&data["models"]), wanted, "and not what the turn before has on its bill");
+    drop(daemon);
+    shim.child.0.kill().expect("killed");
+    shim.ended().await;
+
+    let shim = host.shim();
+    assert_eq!(shim.connect().await.hello().await.newest, state.newest, "nothing is told twice");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use crate::support::{Host, KEY, KEY_PATTERN, Model, descendants, memory_has, processes};
+use crate::support::{Host, KEY, KEY_PATTERN, Model, descendants, memory_has, only_process};
 
 macro_rules! host_or_skip {
     () => {
@@ -21,11 +21,6 @@ macro_rules! host_or_skip {
 }
 
 /// The runtime's process on the host.
-fn runtime(host: &Host) -> Vec<Pid> {
-    let session = host.session.to_string();
-    processes(&session).into_iter().map(Pid::from_raw).collect()
-}
-
 #[tokio::test]
 async fn text_tools_and_files_in_one_process() {
     let host = host_or_skip!();
@@ -118,7 +113,7 @@ async fn a_killed_runtime_ends_its_turn_and_the_conversation_goes_on() {
     let options = TurnOptions { include_partial_messages: true, ..TurnOptions::default() };
     let turn = daemon.begin_with("slow: 60", options).await;
     daemon.event("a delta", |event| event.turn == Some(turn) && event.kind == Kind::TextDelta).await;
-    let [pid] = runtime(&host)[..] else { panic!("one runtime") };
+    let pid = Pid::from_raw(only_process(&host.session.to_string()).await);
     kill(pid, Signal::SIGKILL).expect("killed");
     let end = daemon.end(turn).await;
     assert_eq!((end.state, end.cause.as_deref()), (EndState::Failed, Some("runtime ended: signal 9")));
@@ -127,7 +122,7 @@ async fn a_killed_runtime_ends_its_turn_and_the_conversation_goes_on() {
     assert_eq!(end.state, EndState::Completed);
     assert!(daemon.result(turn).contains("say: first"), "{}", daemon.result(turn));
     // Between turns it is replaced without a word.
-    let [pid] = runtime(&host)[..] else { panic!("one runtime") };
+    let pid = Pid::from_raw(only_process(&host.session.to_string()).await);
     kill(pid, Signal::SIGKILL).expect("killed");
     let (turn, end) = daemon.turn("say: back").await;
     assert_eq!((end.state, daemon.result(turn).as_str()), (EndState::Completed, "back"));
@@ -141,7 +136,7 @@ async fn a_killed_first_turn_does_not_spoil_the_session() {
     let mut daemon = shim.ready(&host, &model.url).await;
     let turn = daemon.begin("stall: 60").await;
     daemon.event("its beginning", |event| event.turn == Some(turn)).await;
-    let [pid] = runtime(&host)[..] else { panic!("one runtime") };
+    let pid = Pid::from_raw(only_process(&host.session.to_string()).await);
     kill(pid, Signal::SIGKILL).expect("killed");
     assert_eq!(daemon.end(turn).await.state, EndState::Failed);
     let (turn, end) = daemon.turn("say: fine").await;

@@ -244,7 +244,7 @@ async fn what_is_about_the_host_is_not_there_or_closed() {
     assert_eq!(devices, wanted.split(' ').filter(|name| *name != "console").collect::<Vec<_>>());
     let shims = std::fs::read_to_string(format!("/proc/{}/oom_score_adj", shim.child.0.id())).expect("a score");
     let score = |text: &str| text.trim().parse::<i32>().expect("a number");
-    assert!(score(own) > score(&shims) && score(inits) > score(&shims), "{own} {inits} {shims}");
+    assert!(score(&shims) < 1000 && (score(own), score(inits)) == (1000, 1000), "{own} {inits} {shims}");
 }
 
 /// All below the shim go before it when memory runs out, and none of them can change that.
@@ -258,7 +258,40 @@ async fn a_process_inside_can_not_take_the_shims_place_when_memory_runs_out() {
     let score = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).ok()?.trim().parse::<i32>().ok();
     let own = score(pid).expect("the shim lives");
     let below: Vec<_> = until("there is somebody", || Some(descendants(pid)).filter(|pids| pids.len() >= 3)).await;
-    assert!(below.iter().filter_map(|pid| score(*pid)).all(|score| score > own), "{own}");
+    assert!(own < 1000 && below.iter().filter_map(|pid| score(*pid)).all(|score| score == 1000), "{own}");
+}
+
+#[tokio::test]
+async fn what_runs_inside_is_nicer_than_the_shim_and_can_not_change_that() {
+    let host = Host::new();
+    let shim = host.shim();
+    let script = r#"/usr/bin/python3 - <<'PYTHON'
+import os
+tried = []
+for name, attempt in {
+    "less nice": lambda: os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) - 1),
+    "real time": lambda: os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1)),
+}.items():
+    try:
+        attempt()
+        tried.append(name)
+    except PermissionError:
+        pass
+print("nice", os.getpriority(os.PRIO_PROCESS, 0), "done", tried)
+PYTHON"#;
+    let said = run(&host, &shim, &[], script).await;
+    let pid = i32::try_from(shim.child.0.id()).expect("a pid");
+    let own = until("the shim lives", || niceness(pid)).await;
+    assert_eq!(said, format!("nice {} done []\n", (own + 10).min(19)));
+    // Bubblewrap and init, which kills.
+    let made: Vec<_> = descendants(pid).into_iter().filter_map(niceness).collect();
+    assert!(made.len() >= 2 && made.iter().filter(|nice| **nice == own).count() >= 2, "{own}: {made:?}");
+}
+
+/// How nice a process is (proc_pid_stat(5)).
+fn niceness(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(16)?.parse().ok()
 }
 
 #[tokio::test]

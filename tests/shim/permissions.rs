@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::support::{Daemon, Host, Model, Shim, children, processes, until};
+use crate::support::{Daemon, Host, Model, Shim, children, only_process, until};
 
 macro_rules! host_or_skip {
     () => {
@@ -271,8 +271,12 @@ async fn the_end_of_the_processes_is_the_end_of_their_requests() {
     let shim_pid = i32::try_from(shim.child.0.id()).expect("a pid");
     for is_runtime in [true, false] {
         let (turn, request) = ask(&mut daemon, "bash: touch a.txt").await;
-        let victim = if is_runtime { processes(&host.session.to_string()) } else { children(shim_pid) };
-        let [pid] = victim[..] else { panic!("one process") };
+        let pid = if is_runtime {
+            only_process(&host.session.to_string()).await
+        } else {
+            let [pid] = children(shim_pid)[..] else { panic!("one process") };
+            pid
+        };
         kill(Pid::from_raw(pid), Signal::SIGKILL).expect("killed");
         assert_eq!(daemon.end(turn).await.state, EndState::Failed);
         let one = resolved(&mut daemon, request.id).await;

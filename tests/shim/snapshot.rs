@@ -243,6 +243,32 @@ async fn a_packing_whose_connection_breaks_is_let_go_and_the_next_connection_pac
     assert_eq!(end.state, EndState::Completed);
 }
 
+/// A daemon that dies between two parts is followed by one that asks.
+#[tokio::test]
+async fn a_workspace_is_whole_with_the_last_of_its_parts() {
+    let from = Host::new();
+    let shim = from.shim();
+    let mut daemon = shim.ready(&from, NOWHERE).await;
+    fill(&from, &mut daemon, 1).await;
+    let archive = daemon.pack(&[]).await.expect("packed");
+
+    let host = Host::new();
+    {
+        let shim = host.shim();
+        let mut daemon = open(&host, &shim).await;
+        daemon.restore_part(&archive).await.expect("restored");
+        let mut next = shim.connect().await;
+        assert!(!next.hello().await.unpacked, "something is still to be laid over it");
+        next.lay_conversation(&archive).await.expect("laid");
+        assert!(!shim.connect().await.hello().await.unpacked, "a conversation alone is no workspace");
+    }
+    let shim = host.shim();
+    assert!(!shim.connect().await.hello().await.unpacked, "another shim on the same folder knows");
+    let mut daemon = open(&host, &shim).await;
+    daemon.restore(&archive).await.expect("restored");
+    assert!(shim.connect().await.hello().await.unpacked);
+}
+
 #[tokio::test]
 async fn nothing_that_is_half_restored_counts() {
     let from = Host::new();

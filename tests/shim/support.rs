@@ -412,7 +412,21 @@ impl Daemon {
     /// Asks for a restore whose chunks follow.
     pub async fn begin_restore(&mut self) {
         self.number();
-        self.send(&ToShim::Restore { op: self.op, conversation: None }).await;
+        self.send(&ToShim::Restore { op: self.op, conversation: None, more: false }).await;
+    }
+
+    /// Restores what is not whole before something is laid over it.
+    pub async fn restore_part(&mut self, archive: &[u8]) -> Result<(), String> {
+        self.number();
+        self.send(&ToShim::Restore { op: self.op, conversation: None, more: true }).await;
+        self.send_archive(archive).await
+    }
+
+    /// Lays an archive over a workspace, with a conversation that makes no workspace whole.
+    pub async fn lay_conversation(&mut self, archive: &[u8]) -> Result<(), String> {
+        self.number();
+        self.send(&ToShim::Lay { op: self.op, replace: false, state: true }).await;
+        self.send_archive(archive).await
     }
 
     pub async fn restore(&mut self, archive: &[u8]) -> Result<(), String> {
@@ -526,6 +540,15 @@ pub fn processes(text: &str) -> Vec<i32> {
         read.is_ok() && String::from_utf8_lossy(&line).contains(text)
     })
     .collect()
+}
+
+/// The only process with this in its command line. What it starts is another with the same one for a moment.
+pub async fn only_process(text: &str) -> i32 {
+    until("there is one process", || match processes(text)[..] {
+        [pid] => Some(pid),
+        _ => None,
+    })
+    .await
 }
 
 /// A process's children.

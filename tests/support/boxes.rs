@@ -170,6 +170,11 @@ pub fn uml(release: &str, deb: &Path, claude: &Path, script: &str) -> (bool, Str
 
 /// The same with files of the tests, of which the first is the script.
 pub fn uml_with(release: &str, deb: &Path, claude: &Path, files: &[&str]) -> (bool, String) {
+    uml_with_disk(release, deb, claude, files, None)
+}
+
+/// The same with `/dev/ubdb`, an empty disk of a gigabyte with this file system, which can have quotas by project.
+pub fn uml_with_disk(release: &str, deb: &Path, claude: &Path, files: &[&str], disk: Option<&str>) -> (bool, String) {
     let share = tempfile::tempdir().expect("folder");
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let name = |path: &Path| path.file_name().expect("a name").to_owned();
@@ -178,9 +183,11 @@ pub fn uml_with(release: &str, deb: &Path, claude: &Path, files: &[&str]) -> (bo
     for file in files.iter().chain(&["scripted_model.py"]).map(|file| tests.join(file)) {
         std::fs::copy(&file, share.path().join(name(&file))).expect("copies");
     }
+    let disk: Vec<_> = disk.iter().flat_map(|kind| ["--disk", "1G", "--disk-type", kind]).collect();
     let output = command("uml")
         .args([release, "--timeout", "600", "--owner", &std::process::id().to_string(), "--share"])
         .arg(share.path())
+        .args(disk)
         .arg("--")
         .arg(name(Path::new(files[0])))
         .output()

@@ -388,12 +388,18 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        let fails = std::thread::panicking();
+        if fails {
             eprintln!("--- log of ashd ---\n{}", self.log());
         }
         // Ending the sessions ends their sandboxes, which would outlive the daemon otherwise.
-        if self.process.is_none() && !std::thread::panicking() {
-            self.run();
+        if self.process.is_none() {
+            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.run())) {
+                Ok(()) => {}
+                // A second panic would end all tests of the program.
+                Err(_) if fails => return,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
         }
         let sessions = self.get("/api/sessions?limit=1000");
         let sessions = if sessions.ok_status() { sessions.json() } else { Value::Null };

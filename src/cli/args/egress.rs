@@ -3,14 +3,16 @@
 use clap::Args;
 
 use super::HOSTS;
-use crate::wire::SessionId;
+use super::reference::SessionRef;
+use crate::cli::complete;
 use crate::wire::egress::Entry;
 
 #[derive(Debug, Args)]
 #[expect(missing_docs, reason = "the fields' comments are the help texts")]
 pub struct SessionEgress {
     /// The session
-    pub id: SessionId,
+    #[arg(add = complete::sessions())]
+    pub id: SessionRef,
     /// A host that may be reached, beside the others and in the place of the list so far
     #[arg(long, value_name = "HOST[:PORT]", value_delimiter = ',', long_help = HOSTS)]
     pub allow: Vec<Entry>,

@@ -2,14 +2,16 @@
 
 use clap::{Args, ValueEnum};
 
-use crate::wire::SessionId;
+use super::reference::SessionRef;
+use crate::cli::complete;
 use crate::wire::quantity::{ByteCount, Dollars, Percent, TimeSpan};
 
 #[derive(Debug, Args)]
 #[expect(missing_docs, reason = "the fields' comments are the help texts")]
 pub struct SessionLimits {
     /// The session
-    pub id: SessionId,
+    #[arg(add = complete::sessions())]
+    pub id: SessionRef,
     #[command(flatten)]
     pub limits: LimitArgs,
     /// Take back what the session says of a limit, by its name: memory, cpu, tokens and so on

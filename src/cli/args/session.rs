@@ -6,11 +6,14 @@ use clap::{Args, Subcommand, ValueHint};
 
 use super::egress::SessionEgress;
 use super::limits::{LimitArgs, SessionLimits};
+use super::reference::SessionRef;
+use super::watch::Watch;
 use super::{HOSTS, MODES, mode_parser, status_parser};
+use crate::cli::complete;
+use crate::wire::CredentialId;
 use crate::wire::binding::{Binding, check_name};
 use crate::wire::egress::Entry;
 use crate::wire::session::{PermissionMode, Status};
-use crate::wire::{CredentialId, SessionId};
 
 #[derive(Debug, Subcommand)]
 #[expect(missing_docs, reason = "the variants' comments are the help texts")]
@@ -36,8 +39,8 @@ pub enum SessionCommand {
     /// session is resumed, which takes milliseconds.
     Pause {
         /// The sessions
-        #[arg(required = true, value_name = "ID")]
-        ids: Vec<SessionId>,
+        #[arg(required = true, value_name = "ID", add = complete::sessions())]
+        ids: Vec<SessionRef>,
     },
     /// Keep sessions without processes
     ///
@@ -45,14 +48,14 @@ pub enum SessionCommand {
     /// sandbox ends.
     Stop {
         /// The sessions
-        #[arg(required = true, value_name = "ID")]
-        ids: Vec<SessionId>,
+        #[arg(required = true, value_name = "ID", add = complete::sessions())]
+        ids: Vec<SessionRef>,
     },
     /// Make sessions that were paused or stopped take messages again
     Resume {
         /// The sessions
-        #[arg(required = true, value_name = "ID")]
-        ids: Vec<SessionId>,
+        #[arg(required = true, value_name = "ID", add = complete::sessions())]
+        ids: Vec<SessionRef>,
     },
     /// Make another session that goes on from here, and print its id
     ///
@@ -60,7 +63,8 @@ pub enum SessionCommand {
     /// its snapshots, and is paused.
     Fork {
         /// The session
-        id: SessionId,
+        #[arg(add = complete::sessions())]
+        id: SessionRef,
         /// The snapshot to go on from, as "ashctl session snapshots" lists it
         #[arg(long, value_name = "EVENT")]
         at: Option<i64>,
@@ -71,7 +75,8 @@ pub enum SessionCommand {
     /// the log, but not known to the agent. How the session was before is kept in another snapshot.
     Rewind {
         /// The session
-        id: SessionId,
+        #[arg(add = complete::sessions())]
+        id: SessionRef,
         /// The snapshot to go back to, as "ashctl session snapshots" lists it
         #[arg(long, value_name = "EVENT", value_parser = clap::value_parser!(i64).range(0..))]
         to: i64,
@@ -85,7 +90,8 @@ pub enum SessionCommand {
     /// and the like), and links that lead out of the workspace; --all leaves nothing out.
     Download {
         /// The session
-        id: SessionId,
+        #[arg(add = complete::sessions())]
+        id: SessionRef,
         /// The file to write; "-" is standard output [default: ID.tar.gz]
         #[arg(value_hint = ValueHint::FilePath)]
         file: Option<PathBuf>,
@@ -101,13 +107,17 @@ pub enum SessionCommand {
     /// files .env and .env.local at its top stay here.
     Upload {
         /// The session
-        id: SessionId,
+        #[arg(add = complete::sessions())]
+        id: SessionRef,
         /// A folder, or a tar.gz; "-" reads one from standard input
         #[arg(value_hint = ValueHint::AnyPath)]
         source: PathBuf,
         /// Remove what is in the workspace
         #[arg(long)]
         replace: bool,
+        /// Do not ask before anything is removed
+        #[arg(long, short)]
+        yes: bool,
     },
     /// Show what the runtime of a session said, and what became of it
     ///
@@ -115,7 +125,8 @@ pub enum SessionCommand {
     /// more: "ashctl logs --session".
     Logs {
         /// The session
-        id: SessionId,
+        #[arg(add = complete::sessions())]
+        id: SessionRef,
         /// Go on printing what comes
         #[arg(long, short)]
         follow: bool,
@@ -123,7 +134,8 @@ pub enum SessionCommand {
     /// List the snapshots of a session, or take one
     Snapshots {
         /// The session
-        id: SessionId,
+        #[arg(add = complete::sessions())]
+        id: SessionRef,
         /// Take one now, when no turn runs
         #[arg(long)]
         take: bool,
@@ -145,8 +157,11 @@ pub enum SessionCommand {
     /// which it can be forked.
     End {
         /// The sessions
-        #[arg(required = true, value_name = "ID")]
-        ids: Vec<SessionId>,
+        #[arg(required = true, value_name = "ID", add = complete::sessions())]
+        ids: Vec<SessionRef>,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
     },
 }
 
@@ -154,6 +169,7 @@ pub enum SessionCommand {
 #[expect(missing_docs, reason = "the fields' comments are the help texts")]
 pub struct SessionCreate {
     /// The agent
+    #[arg(add = complete::agents())]
     pub agent: String,
     /// The model that answers [default: the agent's]
     #[arg(long, short)]
@@ -171,7 +187,7 @@ pub struct SessionCreate {
     #[arg(long, value_name = "HOST[:PORT]", value_delimiter = ',', long_help = HOSTS)]
     pub allow: Vec<Entry>,
     /// A credential that its sandboxes are given, as "ashctl credential list" shows it
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", add = complete::credentials())]
     pub credential: Option<CredentialId>,
     /// A credential that one host gets, and that is a placeholder inside
     ///
@@ -198,7 +214,7 @@ fn binding(text: &str) -> Result<(String, Binding), String> {
 #[expect(missing_docs, reason = "the fields' comments are the help texts")]
 pub struct SessionList {
     /// Of this agent only
-    #[arg(long, short)]
+    #[arg(long, short, add = complete::agents())]
     pub agent: Option<String>,
     /// With this status only
     #[arg(long, short, value_parser = status_parser())]
@@ -209,29 +225,38 @@ pub struct SessionList {
     /// Without the first so many
     #[arg(long, default_value_t = 0)]
     pub offset: u32,
+    #[command(flatten)]
+    pub watch: Watch,
 }
 
 #[derive(Debug, Args)]
 #[expect(missing_docs, reason = "the fields' comments are the help texts")]
 pub struct SessionShow {
     /// The session
-    pub id: SessionId,
+    #[arg(add = complete::sessions())]
+    pub id: SessionRef,
     /// What was said, instead
     #[arg(long, short, conflicts_with = "events")]
     pub messages: bool,
     /// What happened, instead
     #[arg(long, short)]
     pub events: bool,
+    #[command(flatten)]
+    pub watch: Watch,
 }
 
 #[derive(Debug, Args)]
 #[expect(missing_docs, reason = "the fields' comments are the help texts")]
 pub struct SessionSend {
     /// The session
-    pub id: SessionId,
+    #[arg(add = complete::sessions())]
+    pub id: SessionRef,
     /// What to say; "-" or nothing reads it from standard input
     #[arg(value_name = "PROMPT")]
     pub prompt: Vec<String>,
+    /// A file that goes with the message, and stays with the session; can be given more than once
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub attach: Vec<PathBuf>,
     /// The model that answers this message [default: the session's]
     #[arg(long, short)]
     pub model: Option<String>,
@@ -244,7 +269,8 @@ pub struct SessionSend {
 #[expect(missing_docs, reason = "the fields' comments are the help texts")]
 pub struct SessionEvents {
     /// The session
-    pub id: SessionId,
+    #[arg(add = complete::sessions())]
+    pub id: SessionRef,
     /// Go on printing what comes
     #[arg(long, short)]
     pub follow: bool,

@@ -1,17 +1,19 @@
 //! `ashctl agent`.
 
-use std::io::{self, IsTerminal as _, Write as _};
-
-use crate::cli::Context;
+use super::confirm::{confirm, is_asked};
+use super::prompt_version;
 use crate::cli::args::AgentCommand;
 use crate::cli::error::CliError;
 use crate::cli::output::{ago, now, short_digest};
+use crate::cli::{Context, watch};
+use crate::client::SessionQuery;
 
 pub(super) async fn run(command: AgentCommand, context: &mut Context) -> Result<(), CliError> {
     match command {
-        AgentCommand::List => list(context).await,
+        AgentCommand::List(args) => watch::repeat(args.every_secs, context, list).await,
         AgentCommand::Show { name } => show(&name, context).await,
         AgentCommand::Delete { name, yes } => delete(&name, yes, context).await,
+        AgentCommand::Version(command) => prompt_version::run(command, context).await,
     }
 }
 
@@ -54,21 +56,19 @@ async fn show(name: &str, context: &mut Context) -> Result<(), CliError> {
 }
 
 async fn delete(name: &str, yes: bool, context: &mut Context) -> Result<(), CliError> {
-    if !yes && io::stdin().is_terminal() && context.output.talk_is_terminal {
+    if is_asked(yes, &context.output) {
         // Asks about what exists only.
         context.client.agent(name).await?;
-        confirm(&format!("Delete agent \"{name}\" and all of its sessions?"), context)?;
+        let query = SessionQuery { agent: Some(name.to_owned()), limit: Some(1), include_total: true, ..SessionQuery::default() };
+        let sessions = match context.client.sessions(&query).await?.body.total {
+            Some(0) => "which has no sessions".to_owned(),
+            Some(1) => "with its session".to_owned(),
+            Some(count) => format!("with its {count} sessions"),
+            None => "with all of its sessions".to_owned(),
+        };
+        confirm(&format!("Delete all versions of agent \"{name}\", {sessions}?"), yes, &mut context.output)?;
     }
     let answer = context.client.delete_agent(name).await?;
     let output = &mut context.output;
     if output.is_json() { output.json(&answer.json) } else { output.line(format_args!("Deleted agent \"{name}\"")) }
-}
-
-fn confirm(question: &str, context: &mut Context) -> Result<(), CliError> {
-    let talk = &mut context.output.talk;
-    write!(talk, "{question} [y/N] ").and_then(|()| talk.flush()).map_err(CliError::Output)?;
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer).map_err(CliError::Input)?;
-    let yes = matches!(answer.trim().to_lowercase().as_str(), "y" | "yes");
-    yes.then_some(()).ok_or(CliError::Declined)
 }

@@ -6,13 +6,14 @@ use crate::cli::error::CliError;
 use crate::wire::egress::{Applied, Egress, List, Source};
 
 pub(super) async fn run(args: SessionEgress, context: &mut Context) -> Result<(), CliError> {
+    let id = context.session(&args.id).await?;
     let answer = if args.allow.is_empty() && !args.none {
-        context.client.egress(args.id).await?
+        context.client.egress(id).await?
     } else {
         let allow = List::new(args.allow).map_err(|error| {
             CliError::usage(format!("--allow {error}"), "\"*.example.com\" is one entry for all names below one")
         })?;
-        context.client.change_egress(args.id, &Egress { allow }).await?
+        context.client.change_egress(id, &Egress { allow }).await?
     };
     if context.output.is_json() {
         return context.output.json(&answer.json);

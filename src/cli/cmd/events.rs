@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::chat::{gist, json_line, said};
+use super::chat::{Shown, gist, said};
 use super::request::Asked;
 use crate::cli::args::SessionEvents;
 use crate::cli::error::CliError;
@@ -20,20 +20,21 @@ const PAGE_ROWS: u32 = 1000;
 const TYPE_LETTERS: usize = 18;
 
 pub(super) async fn run(args: SessionEvents, context: &mut Context) -> Result<(), CliError> {
+    let id = context.session(&args.id).await?;
     let mut query = LogQuery { after: args.after, partials: !args.no_deltas, types: args.types.clone() };
     let end = if args.follow {
         None
     } else {
         // The last event may be of a type that is not wanted, so all come and are sorted out here.
         query.types.clear();
-        Some(newest(&context.client, args.id, args.after).await?)
+        Some(newest(&context.client, id, args.after).await?)
     };
     if end.is_some_and(|end| end <= args.after) {
         return Ok(());
     }
     let wanted = |frame: &Frame| args.types.is_empty() || args.types.contains(&frame.event);
     let width = if context.output.out_is_terminal { usize::from(columns()) } else { usize::MAX };
-    let mut stream = context.client.follow(args.id, query).await?;
+    let mut stream = context.client.follow(id, query).await?;
     while let Some(frame) = stream.next().await? {
         if wanted(&frame) {
             print(&frame, width, context)?;
@@ -73,7 +74,7 @@ async fn newest(client: &Client, id: SessionId, after: i64) -> Result<i64, Clien
 
 fn print(frame: &Frame, width: usize, context: &mut Context) -> Result<(), CliError> {
     if context.output.is_json() {
-        return context.output.line(json_line(frame).trim_end());
+        return context.output.item(&Shown::of(frame));
     }
     let id = frame.id.unwrap_or_default();
     let head = format!("{id:>5}  {:TYPE_LETTERS$} ", one_line(&frame.event, 64));

@@ -7,26 +7,32 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::editor::Scratch;
 use crate::cli::Context;
 use crate::cli::args::FilesCommand;
 use crate::cli::error::CliError;
 use crate::cli::output::{ago, clean, now};
-use crate::client::NewFile;
+use crate::client::{ClientError, Download, NewFile};
 use crate::wire::SessionId;
 
 /// Standard input or output in place of a file.
 const DASH: &str = "-";
+/// Largest file that is edited: the largest that the API takes.
+const EDIT_BYTES_MAX: usize = 50 << 20;
 
 pub(super) async fn run(command: FilesCommand, context: &mut Context) -> Result<(), CliError> {
     match command {
-        FilesCommand::Ls { session, no_hidden } => list(session, !no_hidden, context).await,
-        FilesCommand::Get { session, path, file } => get(session, &path, file.as_deref(), context).await,
-        FilesCommand::Put { session, files, to, as_path } => put(session, &files, to, as_path, context).await,
-        FilesCommand::Rm { session, paths } => remove(session, &paths, context).await,
+        FilesCommand::Ls { session, no_hidden } => list(context.session(&session).await?, !no_hidden, context).await,
+        FilesCommand::Get { session, path, file } => get(context.session(&session).await?, &path, file.as_deref(), context).await,
+        FilesCommand::Put { session, files, to, as_path } => {
+            put(context.session(&session).await?, &files, to, as_path, context).await
+        }
+        FilesCommand::Edit { session, path } => edit(context.session(&session).await?, &path, context).await,
+        FilesCommand::Rm { session, paths } => remove(context.session(&session).await?, &paths, context).await,
     }
 }
 
-async fn list(session: SessionId, hidden: bool, context: &mut Context) -> Result<(), CliError> {
+pub(super) async fn list(session: SessionId, hidden: bool, context: &mut Context) -> Result<(), CliError> {
     let answer = context.client.files(session, hidden).await?;
     let output = &mut context.output;
     if output.is_json() {
@@ -43,7 +49,12 @@ async fn list(session: SessionId, hidden: bool, context: &mut Context) -> Result
 }
 
 async fn get(session: SessionId, path: &str, file: Option<&Path>, context: &mut Context) -> Result<(), CliError> {
-    let mut body = context.client.read_file(session, path).await?;
+    let body = context.client.read_file(session, path).await?;
+    save(body, file, context).await
+}
+
+/// Saves what comes in a file, or prints it.
+pub(super) async fn save(mut body: Download, file: Option<&Path>, context: &mut Context) -> Result<(), CliError> {
     let Some(file) = file.filter(|file| file.as_os_str() != DASH) else {
         while let Some(bytes) = body.next().await? {
             // As they are: the stream for texts takes out what a terminal would act on.
@@ -127,6 +138,61 @@ async fn put(
         output.json(&answer.json)?;
     }
     if failed.is_empty() { Ok(()) } else { Err(CliError::Files(failed.join(", "))) }
+}
+
+async fn edit(session: SessionId, path: &str, context: &mut Context) -> Result<(), CliError> {
+    let editor = |source| CliError::Run { program: "the editor", source };
+    let before = content(session, path, context).await?;
+    let ending = Path::new(path).extension().and_then(|ending| ending.to_str()).unwrap_or("txt");
+    let scratch = Scratch::new(before.as_deref().unwrap_or_default(), ending).map_err(editor)?;
+    let after = scratch.edit().await.map_err(editor)?;
+    if after == before.as_deref().unwrap_or_default() {
+        context.output.say("Nothing was changed");
+        return Ok(());
+    }
+    let written = write_back(session, path, before, &after, context).await;
+    if written.is_err() {
+        context.output.say(format_args!("What you wrote is in {}", scratch.keep().display()));
+    }
+    written
+}
+
+/// Writes a file, unless there is something else than `before` in it.
+async fn write_back(
+    session: SessionId,
+    path: &str,
+    before: Option<Vec<u8>>,
+    after: &[u8],
+    context: &mut Context,
+) -> Result<(), CliError> {
+    if content(session, path, context).await? != before {
+        return Err(CliError::Changed(clean(path)));
+    }
+    let file = NewFile { path: path.to_owned(), content: STANDARD.encode(after) };
+    let answer = context.client.write_files(session, &[file]).await?;
+    if let Some(error) = answer.body.files.iter().find_map(|file| file.error.as_ref()) {
+        return Err(CliError::Files(clean(&format!("{path}: {error}"))));
+    }
+    if context.output.is_json() { context.output.json(&answer.json) } else { context.output.line(clean(path)) }
+}
+
+/// What is in a file; `None` if there is none.
+async fn content(session: SessionId, path: &str, context: &Context) -> Result<Option<Vec<u8>>, CliError> {
+    let mut body = match context.client.read_file(session, path).await {
+        Err(ClientError::Problem(problem)) if problem.status_code == 404 && problem.error.starts_with("File") => {
+            return Ok(None);
+        }
+        body => body?,
+    };
+    let mut content = Vec::new();
+    while let Some(bytes) = body.next().await? {
+        content.extend_from_slice(&bytes);
+        if content.len() > EDIT_BYTES_MAX {
+            let problem = format!("{} has more than {} MiB", clean(path), EDIT_BYTES_MAX >> 20);
+            return Err(CliError::usage(problem, "what is larger can not be put back as one file"));
+        }
+    }
+    Ok(Some(content))
 }
 
 async fn remove(session: SessionId, paths: &[String], context: &mut Context) -> Result<(), CliError> {

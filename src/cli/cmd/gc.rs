@@ -1,10 +1,19 @@
 //! `ashctl gc`.
 
+use super::confirm::{confirm, is_asked};
 use crate::cli::Context;
 use crate::cli::error::CliError;
 use crate::wire::gc::GcRemoval;
 
-pub(super) async fn run(dry_run: bool, context: &mut Context) -> Result<(), CliError> {
+pub(super) async fn run(dry_run: bool, yes: bool, context: &mut Context) -> Result<(), CliError> {
+    if !dry_run && is_asked(yes, &context.output) {
+        let planned = context.client.gc(true).await?.body;
+        let (count, bytes) = (planned.removals.len(), planned.bytes);
+        if count > 0 {
+            let question = format!("Remove what --dry-run lists: {count} with {bytes} bytes?");
+            confirm(&question, yes, &mut context.output)?;
+        }
+    }
     let answer = context.client.gc(dry_run).await?;
     let output = &mut context.output;
     if output.is_json() {

@@ -38,11 +38,9 @@ pub(super) async fn run(args: SessionLimits, context: &mut Context) -> Result<()
         };
         change.insert((*field).to_owned(), Value::Null);
     }
-    let answer = if change.is_empty() {
-        context.client.limits(args.id).await?
-    } else {
-        context.client.change_limits(args.id, &change).await?
-    };
+    let id = context.session(&args.id).await?;
+    let answer =
+        if change.is_empty() { context.client.limits(id).await? } else { context.client.change_limits(id, &change).await? };
     if context.output.is_json() {
         return context.output.json(&answer.json);
     }

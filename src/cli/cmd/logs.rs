@@ -18,9 +18,10 @@ use serde_json::{Map, Value};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::Context;
-use crate::cli::args::Logs;
+use crate::cli::args::{Format, Logs};
 use crate::cli::error::CliError;
-use crate::cli::output::{DIM, RED, YELLOW, one_line};
+use crate::cli::output::{DIM, RED, YELLOW, item, one_line};
+use crate::wire::SessionId;
 
 /// What runs as Ash, apart from sandboxes.
 const UNITS: [&str; 2] = ["ash.service", "ash-launcher.service"];
@@ -40,14 +41,19 @@ pub(super) async fn run(args: Logs, context: &mut Context) -> Result<(), CliErro
         let problem = format!("logs reads the journal of this host, but the daemon is {server}");
         return Err(CliError::usage(problem, "run it there: ssh HOST ashctl logs"));
     }
+    let session = match &args.session {
+        Some(named) => Some(context.session(named).await?),
+        None => None,
+    };
     let mut journal = Command::new("journalctl");
     let failed = |source| CliError::Run { program: "journalctl", source };
-    if context.output.is_json() {
+    if context.output.format == Format::Json {
         // In place of this process, so that signals and exit status are journalctl's own.
-        return Err(failed(journal.args(arguments(&args, args.lines)).exec()));
+        return Err(failed(journal.args(arguments(&args, session, args.lines)).exec()));
     }
+    let format = context.output.format;
     let paged = context.output.out_is_terminal && !args.follow && args.lines.is_none();
-    journal.args(arguments(&args, args.lines.or(paged.then_some(PAGER_LINES)))).arg("--all");
+    journal.args(arguments(&args, session, args.lines.or(paged.then_some(PAGER_LINES)))).arg("--all");
     let mut journal = journal.stdout(Stdio::piped()).spawn().map_err(failed)?;
     let pager = if paged { Pager::start() } else { None };
     let whole = match pager {
@@ -58,14 +64,14 @@ pub(super) async fn run(args: Logs, context: &mut Context) -> Result<(), CliErro
                 // Colours as on the terminal, which the pager writes to.
                 let colours = context.output.out.current_choice();
                 let pipe = pager.0.stdin.take().map(|pipe| AutoStream::new(Box::new(pipe) as Box<dyn Write>, colours));
-                copy(&mut journal, args.session.is_some(), pipe)
+                copy(&mut journal, format, args.session.is_some(), pipe)
             };
             // It has the rest, and is ended by the user.
             drop(pager.0.wait());
             drop(kept);
             whole
         }
-        None => copy(&mut journal, args.session.is_some(), Some(&mut context.output.out)),
+        None => copy(&mut journal, format, args.session.is_some(), Some(&mut context.output.out)),
     };
     if whole.is_err() {
         // It is at its end, or waits for a reader that is gone.
@@ -81,29 +87,32 @@ pub(super) async fn run(args: Logs, context: &mut Context) -> Result<(), CliErro
     }
 }
 
-fn arguments(args: &Logs, lines: Option<u32>) -> Vec<String> {
+fn arguments(args: &Logs, session: Option<SessionId>, lines: Option<u32>) -> Vec<String> {
     let mut arguments = vec!["--output=json".to_owned()];
     if args.follow {
         arguments.push("--follow".into());
     }
     arguments.extend(lines.map(|lines| format!("--lines={lines}")));
-    match args.session {
+    match session {
         Some(id) => arguments.push(format!("{SESSION_FIELD}={id}")),
         None => arguments.extend(UNITS.map(|unit| format!("--unit={unit}"))),
     }
     arguments
 }
 
-/// Writes the journal's entries as lines, then closes `out`. With `of_one` they are all of one
+/// Writes the journal's entries as lines, or as documents of YAML, then closes `out`. With `of_one` they are all of one
 /// session, which then need not be named.
-fn copy(journal: &mut Child, of_one: bool, out: Option<impl Write>) -> io::Result<()> {
+fn copy(journal: &mut Child, format: Format, of_one: bool, out: Option<impl Write>) -> io::Result<()> {
     let (Some(entries), Some(mut out)) = (journal.stdout.take(), out) else { return Ok(()) };
     let zone = TimeZone::system();
     let mut entries = BufReader::new(entries);
     let mut entry = Vec::new();
     while entries.read_until(b'\n', &mut entry)? > 0 {
         if let Ok(fields) = serde_json::from_slice(&entry) {
-            writeln!(out, "{}", line(&fields, &zone, of_one))?;
+            match format {
+                Format::Yaml => write!(out, "{}", item(&fields, format))?,
+                Format::Table | Format::Json => writeln!(out, "{}", line(&fields, &zone, of_one))?,
+            }
         }
         entry.clear();
         // A reader who follows sees each line as it comes; others need not wait for each.
@@ -184,21 +193,25 @@ impl Pager {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::SessionId;
 
     #[test]
     fn journalctl_is_asked_for_the_units_or_the_session() {
         let id = SessionId::new();
         let session = format!("ASH_SESSION_ID={id}");
-        let cases: &[(Logs, &[&str])] = &[
+        let cases: &[(Logs, Option<SessionId>, &[&str])] = &[
             (
                 Logs { session: None, follow: false, lines: None },
+                None,
                 &["--output=json", "--unit=ash.service", "--unit=ash-launcher.service"],
             ),
-            (Logs { session: Some(id), follow: true, lines: Some(5) }, &["--output=json", "--follow", "--lines=5", &session]),
+            (
+                Logs { session: None, follow: true, lines: Some(5) },
+                Some(id),
+                &["--output=json", "--follow", "--lines=5", &session],
+            ),
         ];
-        for (args, expected) in cases {
-            assert_eq!(arguments(args, args.lines), *expected);
+        for (args, session, expected) in cases {
+            assert_eq!(arguments(args, *session, args.lines), *expected);
         }
     }
 

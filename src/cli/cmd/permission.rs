@@ -20,12 +20,12 @@ const GIST_LETTERS: usize = 60;
 
 pub(super) async fn run(command: PermissionCommand, context: &mut Context) -> Result<(), CliError> {
     match command {
-        PermissionCommand::List { session, all } => list(session, all, context).await,
-        PermissionCommand::Show { session, id } => show(session, id, context).await,
+        PermissionCommand::List { session, all } => list(context.session(&session).await?, all, context).await,
+        PermissionCommand::Show { session, id } => show(context.session(&session).await?, id, context).await,
         PermissionCommand::Allow(args) => allow(args, context).await,
         PermissionCommand::Deny { session, id, message, interrupt } => {
             let answer = PermissionAnswer { message, interrupt, ..plain(Behavior::Deny) };
-            send(session, id, &answer, context).await
+            send(context.session(&session).await?, id, &answer, context).await
         }
     }
 }
@@ -102,6 +102,7 @@ async fn show(session: SessionId, id: PermissionId, context: &mut Context) -> Re
 }
 
 async fn allow(args: PermissionAllow, context: &mut Context) -> Result<(), CliError> {
+    let session = context.session(&args.session).await?;
     let mut answer = plain(Behavior::Allow);
     if args.for_session {
         answer.scope = Scope::Session;
@@ -110,12 +111,12 @@ async fn allow(args: PermissionAllow, context: &mut Context) -> Result<(), CliEr
         answer.updated_input = Some(changed_input(input)?);
     }
     if !args.answer.is_empty() {
-        let permission = context.client.permission(args.session, args.id).await?.body.permission;
+        let permission = context.client.permission(session, args.id).await?.body.permission;
         let questions: Vec<String> =
             Asked::listed(&permission).iter().flat_map(Asked::questions).map(|question| question.text).collect();
         answer.answers = Some(answers(&questions, &args.answer)?);
     }
-    send(args.session, args.id, &answer, context).await
+    send(session, args.id, &answer, context).await
 }
 
 async fn send(session: SessionId, id: PermissionId, answer: &PermissionAnswer, context: &mut Context) -> Result<(), CliError> {

@@ -7,7 +7,7 @@ use crate::cli::output::{BOLD, GREEN, RED, YELLOW, clean};
 use crate::wire::security::{Of, WallState};
 
 pub(super) async fn run(args: Security, context: &mut Context) -> Result<(), CliError> {
-    let answer = context.client.security(args.id).await?;
+    let answer = context.client.security(context.session(&args.id).await?).await?;
     let output = &mut context.output;
     let body = answer.body;
     if output.is_json() {

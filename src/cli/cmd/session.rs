@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::confirm::confirm;
 use super::deploy::environment;
 use super::{chat, egress, events as log, limits, workspace};
-use crate::cli::Context;
-use crate::cli::args::{SessionCommand, SessionCreate, SessionList, SessionShow};
+use crate::cli::args::{SessionCommand, SessionCreate, SessionList};
 use crate::cli::error::CliError;
+use crate::cli::find::short_letters;
 use crate::cli::output::{BOLD, DIM, ago, clean, columns, now, one_line};
+use crate::cli::{Context, watch};
 use crate::client::{Answer, Page, SessionQuery};
 use crate::wire::egress::{Egress, List};
 use crate::wire::limits::Limits;
@@ -26,24 +28,45 @@ const PAGE_ROWS: u32 = 1000;
 pub(super) async fn run(command: SessionCommand, context: &mut Context) -> Result<(), CliError> {
     match command {
         SessionCommand::Create(args) => create(args, context).await,
-        SessionCommand::List(args) => list(args, context).await,
-        SessionCommand::Show(args) if args.messages => messages(args.id, context).await,
-        SessionCommand::Show(args) if args.events => events(args.id, context).await,
-        SessionCommand::Show(args) => show(&args, context).await,
+        SessionCommand::List(args) => {
+            watch::repeat(args.watch.every_secs, context, async |context: &mut Context| list(&args, context).await).await
+        }
+        SessionCommand::Show(args) => {
+            let id = context.session(&args.id).await?;
+            let look = async |context: &mut Context| match &args {
+                args if args.messages => messages(id, context).await,
+                args if args.events => events(id, context).await,
+                _ => show(id, context).await,
+            };
+            watch::repeat(args.watch.every_secs, context, look).await
+        }
         SessionCommand::Events(args) => log::run(args, context).await,
         SessionCommand::Send(args) => chat::send(args, context).await,
-        SessionCommand::Pause { ids } => each(&ids, "Paused", Change::Pause, context).await,
-        SessionCommand::Stop { ids } => each(&ids, "Stopped", Change::Stop, context).await,
-        SessionCommand::Resume { ids } => each(&ids, "Resumed", Change::Resume, context).await,
-        SessionCommand::Fork { id, at } => fork(id, at, context).await,
-        SessionCommand::Rewind { id, to, interrupt } => rewind(id, to, interrupt, context).await,
-        SessionCommand::Download { id, file, all } => workspace::download(id, file, all, context).await,
-        SessionCommand::Upload { id, source, replace } => workspace::upload(id, &source, replace, context).await,
-        SessionCommand::Logs { id, follow } => logs(id, follow, context).await,
-        SessionCommand::Snapshots { id, take } => snapshots(id, take, context).await,
+        SessionCommand::Pause { ids } => each(context.sessions(&ids).await?, "Paused", Change::Pause, context).await,
+        SessionCommand::Stop { ids } => each(context.sessions(&ids).await?, "Stopped", Change::Stop, context).await,
+        SessionCommand::Resume { ids } => each(context.sessions(&ids).await?, "Resumed", Change::Resume, context).await,
+        SessionCommand::Fork { id, at } => fork(context.session(&id).await?, at, context).await,
+        SessionCommand::Rewind { id, to, interrupt } => rewind(context.session(&id).await?, to, interrupt, context).await,
+        SessionCommand::Download { id, file, all } => workspace::download(context.session(&id).await?, file, all, context).await,
+        SessionCommand::Upload { id, source, replace, yes } => {
+            let id = context.session(&id).await?;
+            if replace {
+                let question = format!("Remove what is in the workspace of session {id}? Only its snapshots keep it.");
+                confirm(&question, yes, &mut context.output)?;
+            }
+            workspace::upload(id, &source, replace, context).await
+        }
+        SessionCommand::Logs { id, follow } => logs(context.session(&id).await?, follow, context).await,
+        SessionCommand::Snapshots { id, take } => snapshots(context.session(&id).await?, take, context).await,
         SessionCommand::Egress(args) => egress::run(args, context).await,
         SessionCommand::Limits(args) => limits::run(args, context).await,
-        SessionCommand::End { ids } => each(&ids, "Ended", Change::End, context).await,
+        SessionCommand::End { ids, yes } => {
+            let ids = context.sessions(&ids).await?;
+            let what = if let [id] = ids[..] { format!("session {id}") } else { format!("{} sessions", ids.len()) };
+            let kept = "Its log and a last snapshot stay, from which it can be forked.";
+            confirm(&format!("End {what} for good? {kept}"), yes, &mut context.output)?;
+            each(ids, "Ended", Change::End, context).await
+        }
     }
 }
 
@@ -78,9 +101,9 @@ async fn create(args: SessionCreate, context: &mut Context) -> Result<(), CliErr
     Ok(())
 }
 
-async fn list(args: SessionList, context: &mut Context) -> Result<(), CliError> {
+async fn list(args: &SessionList, context: &mut Context) -> Result<(), CliError> {
     let query = SessionQuery {
-        agent: args.agent,
+        agent: args.agent.clone(),
         status: args.status,
         limit: Some(args.limit),
         offset: (args.offset > 0).then_some(args.offset),
@@ -107,9 +130,11 @@ async fn list(args: SessionList, context: &mut Context) -> Result<(), CliError> 
 /// Prints sessions as a table.
 pub(super) fn table(sessions: &[Session], context: &mut Context) -> Result<(), CliError> {
     let now = now();
+    // Programs get whole ids.
+    let letters = if context.output.out_is_terminal { short_letters(sessions.iter().map(|one| one.id)) } else { usize::MAX };
     let rows = sessions.iter().map(|session| {
         [
-            session.id.to_string(),
+            session.id.to_string().chars().take(letters).collect(),
             session.agent_name.clone(),
             session.status.as_str().to_owned(),
             session.sandbox_state.clone(),
@@ -119,12 +144,12 @@ pub(super) fn table(sessions: &[Session], context: &mut Context) -> Result<(), C
     context.output.table(["ID", "AGENT", "STATUS", "SANDBOX", "ACTIVE"], rows.collect())
 }
 
-async fn show(args: &SessionShow, context: &mut Context) -> Result<(), CliError> {
-    let answer = context.client.session(args.id).await?;
+pub(super) async fn show(id: SessionId, context: &mut Context) -> Result<(), CliError> {
+    let answer = context.client.session(id).await?;
     if context.output.is_json() {
         return context.output.json(&answer.json["session"]);
     }
-    let turns = open_turns(args.id, context).await;
+    let turns = open_turns(id, context).await;
     let (session, now) = (answer.body.session, now());
     let mut fields = vec![
         ("Session", session.id.to_string()),
@@ -217,15 +242,15 @@ enum Change {
     End,
 }
 
-async fn each(ids: &[SessionId], done: &str, change: Change, context: &mut Context) -> Result<(), CliError> {
+async fn each(ids: Vec<SessionId>, done: &str, change: Change, context: &mut Context) -> Result<(), CliError> {
     let mut changed = Vec::new();
     for id in ids {
         let client = &context.client;
         let mut answer = match change {
-            Change::Pause => client.pause_session(*id).await,
-            Change::Stop => client.stop_session(*id).await,
-            Change::Resume => client.resume_session(*id).await,
-            Change::End => client.end_session(*id).await,
+            Change::Pause => client.pause_session(id).await,
+            Change::Stop => client.stop_session(id).await,
+            Change::Resume => client.resume_session(id).await,
+            Change::End => client.end_session(id).await,
         }?;
         if context.output.is_json() {
             changed.push(answer.json["session"].take());
@@ -267,7 +292,7 @@ async fn logs(id: SessionId, follow: bool, context: &mut Context) -> Result<(), 
         for (line, json) in answer.body.logs.iter().zip(answer.json["logs"].as_array().into_iter().flatten()) {
             after = Some(line.index);
             if context.output.is_json() {
-                context.output.line(json)?;
+                context.output.item(json)?;
             } else {
                 context.output.line(format_args!("{DIM}{} {:6}{DIM:#} {}", line.ts, line.level, clean(&line.text)))?;
             }
@@ -279,7 +304,7 @@ async fn logs(id: SessionId, follow: bool, context: &mut Context) -> Result<(), 
     }
 }
 
-async fn snapshots(id: SessionId, take: bool, context: &mut Context) -> Result<(), CliError> {
+pub(super) async fn snapshots(id: SessionId, take: bool, context: &mut Context) -> Result<(), CliError> {
     let (listed, json) = if take {
         let mut answer = context.client.take_snapshot(id).await?;
         (vec![answer.body.snapshot], answer.json["snapshot"].take())

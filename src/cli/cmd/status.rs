@@ -8,9 +8,10 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::session;
-use crate::cli::Context;
+use crate::cli::args::Watch;
 use crate::cli::error::CliError;
 use crate::cli::output::{BOLD, GREEN, YELLOW, duration};
+use crate::cli::{Context, watch};
 use crate::client::{Server, SessionQuery};
 use crate::wire::health::Health;
 use crate::wire::session::Status;
@@ -24,7 +25,11 @@ const DROP_INS: [&str; 3] = ["usr/lib/ash/ash.toml.d", "run/ash/ash.toml.d", "et
 const DEFAULT_LISTEN: &str = "127.0.0.1:4100";
 const PROBE_TIMEOUT_MS: u64 = 500;
 
-pub(super) async fn run(context: &mut Context) -> Result<(), CliError> {
+pub(super) async fn run(args: Watch, context: &mut Context) -> Result<(), CliError> {
+    watch::repeat(args.every_secs, context, show).await
+}
+
+async fn show(context: &mut Context) -> Result<(), CliError> {
     let health = context.client.health().await?;
     let query = SessionQuery { status: Some(Status::Active), limit: Some(SESSIONS_SHOWN), ..SessionQuery::default() };
     // Whoever has no key for it still sees whether the daemon lives.

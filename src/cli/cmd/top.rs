@@ -3,17 +3,16 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::cli::Context;
 use crate::cli::args::{Top, TopSort};
 use crate::cli::error::CliError;
+use crate::cli::find::short_letters;
+use crate::cli::{Context, watch};
 use crate::wire::SessionId;
 use crate::wire::resources::Resources;
 
 /// How far two looks are apart from which the share of a processor is taken, where only one table is
 /// printed.
 const GLANCE: Duration = Duration::from_millis(500);
-/// Clears a terminal (ECMA-48: CUP, ED).
-const CLEAR: &str = "\x1b[H\x1b[2J";
 
 pub(super) async fn run(args: Top, context: &mut Context) -> Result<(), CliError> {
     let once = args.once || !context.output.out_is_terminal;
@@ -21,21 +20,19 @@ pub(super) async fn run(args: Top, context: &mut Context) -> Result<(), CliError
     if context.output.is_json() {
         return context.output.json(&before.json["resources"]);
     }
-    let mut pause = GLANCE;
-    loop {
-        tokio::time::sleep(pause).await;
+    let mut first = true;
+    let look = async |context: &mut Context| {
+        if std::mem::take(&mut first) {
+            tokio::time::sleep(GLANCE).await;
+        }
         let now = context.client.resources().await?;
         let mut rows = shares(&before.body.resources, &now.body.resources);
         sort(&mut rows, args.sort);
-        if !once {
-            context.output.line(CLEAR)?;
-        }
         print(&rows, context)?;
-        if once {
-            return Ok(());
-        }
-        (before, pause) = (now, Duration::from_secs(args.interval));
-    }
+        before = now;
+        Ok(())
+    };
+    watch::repeat((!once).then_some(args.interval), context, look).await
 }
 
 /// A session, and the percent of a processor that it took between two looks.
@@ -72,11 +69,14 @@ fn sort(rows: &mut [Row<'_>], by: TopSort) {
 fn print(rows: &[Row<'_>], context: &mut Context) -> Result<(), CliError> {
     let none = || "-".to_owned();
     let mib = |bytes: Option<u64>| bytes.map_or_else(none, |bytes| format!("{}M", bytes >> 20));
+    // Programs get whole ids.
+    let letters =
+        if context.output.out_is_terminal { short_letters(rows.iter().map(|row| row.session.session_id)) } else { usize::MAX };
     let rows: Vec<_> = rows
         .iter()
         .map(|Row { session, cpu }| {
             [
-                session.session_id.to_string(),
+                session.session_id.to_string().chars().take(letters).collect(),
                 session.agent_name.clone(),
                 session.sandbox_state.clone(),
                 cpu.map_or_else(none, |cpu| format!("{cpu:.0}%")),

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::cli::args::TurnCommand;
 use crate::cli::error::CliError;
 use crate::cli::output::{ago, now};
-use crate::cli::{Context, bill};
+use crate::cli::{Context, bill, watch};
 use crate::client::Page;
 use crate::wire::turn::Turn;
 use crate::wire::{SessionId, Timestamp, TurnId};
@@ -15,10 +15,14 @@ const PAGE_ROWS: u32 = 1000;
 
 pub(super) async fn run(command: TurnCommand, context: &mut Context) -> Result<(), CliError> {
     match command {
-        TurnCommand::List { session, state } => list(session, state.as_deref(), context).await,
-        TurnCommand::Show { session, turn } => show(session, turn, context).await,
-        TurnCommand::Cancel { session, turn } => cancel(session, turn, context).await,
-        TurnCommand::Interrupt { session } => interrupt(session, context).await,
+        TurnCommand::List { session, state, watch } => {
+            let session = context.session(&session).await?;
+            let look = async |context: &mut Context| list(session, state.as_deref(), context).await;
+            watch::repeat(watch.every_secs, context, look).await
+        }
+        TurnCommand::Show { session, turn } => show(context.session(&session).await?, turn, context).await,
+        TurnCommand::Cancel { session, turn } => cancel(context.session(&session).await?, turn, context).await,
+        TurnCommand::Interrupt { session } => interrupt(context.session(&session).await?, context).await,
     }
 }
 
@@ -89,7 +93,7 @@ async fn cancel(session: SessionId, turn: TurnId, context: &mut Context) -> Resu
     context.output.line(format_args!("{done} turn {turn}"))
 }
 
-async fn interrupt(session: SessionId, context: &mut Context) -> Result<(), CliError> {
+pub(super) async fn interrupt(session: SessionId, context: &mut Context) -> Result<(), CliError> {
     let answer = context.client.interrupt(session).await?;
     let output = &mut context.output;
     if output.is_json() {

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::deploy::{self, Plan};
 use crate::cli::Context;
 use crate::cli::error::CliError;
-use crate::client::ClientError;
+use crate::client::{Body, ClientError};
 use crate::wire::SessionId;
 
 /// Standard input or output in place of a file.
@@ -82,35 +82,46 @@ pub(super) async fn upload(id: SessionId, source: &Path, replace: bool, context:
         let bar = deploy::progress(&what, &plan, context);
         deploy::send(plan, true, bar, |body| context.client.upload_workspace(id, replace, body)).await?
     } else {
-        let (from, size): (Box<dyn Read + Send>, _) = if source.as_os_str() == STANDARD {
-            (Box::new(io::stdin()), None)
-        } else {
-            let failed = |source_error| CliError::File { step: "read", path: source.to_owned(), source: source_error };
-            let file = File::open(source).map_err(failed)?;
-            let size = file.metadata().map_err(failed)?.len();
-            (Box::new(file), Some(size))
-        };
-        let bar = bytes_bar(&what, size, context);
-        let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
-        let meter = bar.clone();
-        let (done, reading) = oneshot::channel();
-        // Nobody waits for its end: somebody may be at a terminal when the server refuses.
-        std::thread::spawn(move || drop(done.send(read(from, &sender, &meter))));
-        let answer = context.client.upload_workspace(id, replace, deploy::body(receiver)).await;
-        bar.finish_and_clear();
-        // A server that refuses early has the word; otherwise what could not be read has broken it.
-        match answer {
-            Err(ClientError::Broken { server, cause }) => match reading.await {
-                Ok(Err(error)) => return Err(CliError::File { step: "read", path: source.to_owned(), source: error }),
-                _ => return Err(ClientError::Broken { server, cause }.into()),
-            },
-            answer => answer?,
-        }
+        let bar = |size| bytes_bar(&what, size, context);
+        send_file(source, Some(&bar), async |bundle| context.client.upload_workspace(id, replace, bundle).await).await?
     };
     if context.output.is_json() {
         return context.output.json(&answer.json);
     }
     context.output.line(&answer.body.message)
+}
+
+/// Sends a file, or standard input if it is "-", as the body of a request. The bar, which is made for the
+/// size where there is one, shows how far it is.
+pub(super) async fn send_file<T>(
+    source: &Path,
+    bar: Option<&dyn Fn(Option<u64>) -> ProgressBar>,
+    send: impl AsyncFnOnce(Body) -> Result<T, ClientError>,
+) -> Result<T, CliError> {
+    let (from, size): (Box<dyn Read + Send>, _) = if source.as_os_str() == STANDARD {
+        (Box::new(io::stdin()), None)
+    } else {
+        let failed = |source_error| CliError::File { step: "read", path: source.to_owned(), source: source_error };
+        let file = File::open(source).map_err(failed)?;
+        let size = file.metadata().map_err(failed)?.len();
+        (Box::new(file), Some(size))
+    };
+    let bar = bar.map_or_else(ProgressBar::hidden, |bar| bar(size));
+    let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
+    let meter = bar.clone();
+    let (done, reading) = oneshot::channel();
+    // Nobody waits for its end: somebody may be at a terminal when the server refuses.
+    std::thread::spawn(move || drop(done.send(read(from, &sender, &meter))));
+    let answer = send(deploy::body(receiver)).await;
+    bar.finish_and_clear();
+    // A server that refuses early has the word; otherwise what could not be read has broken it.
+    match answer {
+        Err(ClientError::Broken { server, cause }) => match reading.await {
+            Ok(Err(error)) => Err(CliError::File { step: "read", path: source.to_owned(), source: error }),
+            _ => Err(ClientError::Broken { server, cause }.into()),
+        },
+        answer => Ok(answer?),
+    }
 }
 
 /// Hands on what is read, until nobody takes it.

@@ -1,13 +1,14 @@
 //! `/api/credentials`.
 
-use axum::Json as JsonBody;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::{Extension, Json as JsonBody};
 use serde_json::{Value, json};
 
 use crate::auth::Principal;
 use crate::http::App;
 use crate::http::extract::{Id, Json};
+use crate::http::guard::Object;
 use crate::http::problem::Failure;
 use crate::session::SessionError;
 use crate::store::CredentialRow;
@@ -34,10 +35,11 @@ pub async fn create(
     State(app): State<App>,
     caller: Principal,
     Json(body): Json<CreateCredential>,
-) -> Result<(StatusCode, JsonBody<CredentialBody>), Failure> {
+) -> Result<(StatusCode, Extension<Object>, JsonBody<CredentialBody>), Failure> {
     let row = app.credentials.create(&caller.tenant, &body).await?;
     tracing::info!(principal = caller.name, credential = %row.id, kind = row.kind.as_str(), "credential created");
-    Ok((StatusCode::CREATED, JsonBody(CredentialBody { credential: shown(row) })))
+    let object = Object(row.id.to_string());
+    Ok((StatusCode::CREATED, Extension(object), JsonBody(CredentialBody { credential: shown(row) })))
 }
 
 pub async fn change(
@@ -85,7 +87,8 @@ pub async fn reseal(State(app): State<App>, caller: Principal) -> Result<JsonBod
     if !caller.local {
         return Err(Failure::forbidden("Credentials are sealed anew over the control socket only"));
     }
-    let resealed = app.credentials.reseal().await?;
+    let mut resealed = app.credentials.reseal().await?;
+    resealed.webhooks = app.webhooks.reseal().await?;
     tracing::info!(principal = caller.name, master = resealed.master_key, count = resealed.resealed, "credentials sealed anew");
     Ok(JsonBody(resealed))
 }

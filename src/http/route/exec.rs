@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::Principal;
 use crate::http::App;
+use crate::http::body::Pace;
 use crate::http::extract::{Id, JSON_MAX, Json, in_range, parse};
 use crate::http::kept;
 use crate::http::places::{Place, Places};
@@ -60,6 +61,7 @@ pub async fn run(
         timeout: Duration::from_millis(timeout),
         input: !matches!(stdin, Stdin::None),
         output_max: (!body.stream).then_some(OUTPUT_MAX),
+        terminal: None,
     };
     let mut exec = app.sessions.exec(&caller.tenant, id, &caller.name, command).await?;
     tracing::info!(session_id = %id, principal = caller.name, "command started");
@@ -78,9 +80,9 @@ async fn take(request: Request) -> Result<(ExecBody, Stdin), Failure> {
         return Ok((body, stdin));
     }
     let mut stream = request.into_body().into_data_stream();
-    let mut line = Vec::new();
+    let (mut line, mut pace) = (Vec::new(), Pace::begin());
     let rest = loop {
-        let piece = match stream.next().await {
+        let piece = match pace.wait(stream.next()).await? {
             Some(Ok(piece)) => piece,
             Some(Err(error)) => return Err(Failure::invalid(format!("The body could not be read: {error}"))),
             None => break Bytes::new(),
@@ -89,6 +91,7 @@ async fn take(request: Request) -> Result<(ExecBody, Stdin), Failure> {
             line.extend_from_slice(&piece[..end]);
             break piece.slice(end + 1..);
         }
+        pace.came(piece.len());
         line.extend_from_slice(&piece);
         if line.len() > JSON_MAX {
             return Err(Failure::too_large(format!("The first line of the body is larger than {JSON_MAX} bytes")));
@@ -149,7 +152,7 @@ fn keep(kept: &mut Vec<u8>, bytes: &[u8]) {
     kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
 }
 
-fn shown(end: RunEnd) -> ExecEnd {
+pub(super) fn shown(end: RunEnd) -> ExecEnd {
     let RunEnd { code, signal, timed_out, limit, .. } = end;
     ExecEnd { exit_code: code.unwrap_or(1), signal: signal.map(signal_name), timed_out, limit }
 }
@@ -240,4 +243,18 @@ const fn name(stream: Stream) -> &'static str {
 fn frame(frames: &mut String, event: &str, data: &impl Serialize) {
     let data = serde_json::to_string(data).unwrap_or_default();
     frames.push_str(&format!("event: {event}\ndata: {data}\n\n"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_first_line_that_does_not_come_is_not_waited_for() {
+        let begin = stream::iter([Ok::<_, Infallible>(Bytes::from_static(b"{\"command\":"))]).chain(stream::pending());
+        let request =
+            Request::builder().header(header::CONTENT_TYPE, EXEC_TYPE).body(Body::from_stream(begin)).expect("a request");
+        let failure = take(request).await.map(|(body, _)| body.command).expect_err("too late");
+        assert!(format!("{failure:?}").contains("did not come in time"), "{failure:?}");
+    }
 }

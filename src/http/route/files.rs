@@ -1,6 +1,7 @@
 //! `/api/sessions/{id}/files`.
 
 use std::borrow::Cow;
+use std::sync::{Mutex, PoisonError};
 
 use axum::Json as JsonBody;
 use axum::body::Body;
@@ -11,17 +12,20 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::stream;
 use serde::Deserialize;
+use serde_json::json;
 
 use super::workspace::BASE64;
 use crate::auth::Principal;
 use crate::http::App;
 use crate::http::extract::{Id, Ids, Params, json_text, parse};
 use crate::http::kept;
+use crate::http::list::{self, Source};
 use crate::http::media_type::media_type;
-use crate::http::places::Places;
+use crate::http::places::{Growing, Places, mib};
 use crate::http::problem::Failure;
 use crate::session::SessionError;
-use crate::session::files::{Content, FileError, Listed, checked};
+use crate::session::files::{Content, FileError, List, Listed, checked};
+use crate::store::StoreError;
 use crate::wire::SessionId;
 use crate::wire::file::{DeletedFile, FileBody, FileList, WorkspaceFile, WrittenFile, WrittenList};
 
@@ -38,6 +42,8 @@ const WRITE_FILE_MAX: usize = 50 << 20;
 const WRITE_MAX: usize = 100 << 20;
 /// Requests at a time that read. Each may keep a sandbox awake, hold a thread, or have its answer in memory.
 static READS: Places = Places::new(64);
+/// MiB of lists, which are in memory until they are taken: of a list of the usual size it is one.
+static LISTS_MIB: Places = Places::new(512);
 /// MiB of bodies with files to write, which are kept in memory.
 static WRITES_MIB: Places = Places::new(512);
 
@@ -77,10 +83,38 @@ pub async fn list(
     Params(which): Params<Which>,
 ) -> Result<Response, Failure> {
     let place = READS.take(&caller.tenant).ok_or_else(busy)?;
-    let list = app.sessions.list_files(&caller.tenant, id, which.include_hidden).await?;
-    let files = list.files.into_iter().map(shown).collect();
-    let list = FileList { files, source: list.source.as_str().to_owned(), truncated: list.truncated };
-    Ok(kept::json(list, place).await)
+    let mib_of_list = Growing::new(&LISTS_MIB, &caller.tenant);
+    let room = |bytes| mib_of_list.hold(mib(bytes));
+    let list = app.sessions.list_files(&caller.tenant, id, which.include_hidden, &room).await?;
+    in_pieces(list, (place, mib_of_list)).await
+}
+
+/// A list that becomes JSON as it is taken, which may be many times as long. What is `held` is dropped with it.
+async fn in_pieces(list: List, held: impl Send + Sync + 'static) -> Result<Response, Failure> {
+    let more = FileList { files: Vec::new(), source: list.source.as_str().to_owned(), truncated: list.truncated };
+    let mut more = json!(more);
+    more.as_object_mut().and_then(|members| members.remove("files"));
+    let found = Found { left: Mutex::new(list.files.into_iter()), _held: held };
+    list::respond_with("files", found, (), usize::MAX, &more).await
+}
+
+struct Found<H> {
+    left: Mutex<std::vec::IntoIter<Listed>>,
+    _held: H,
+}
+
+impl<H: Send + Sync + 'static> Source for Found<H> {
+    type Place = ();
+    type Row = Listed;
+    type Shown = WorkspaceFile;
+
+    async fn read(&self, (): &(), limit: usize, _bytes: usize) -> Result<Vec<Listed>, StoreError> {
+        Ok(self.left.lock().unwrap_or_else(PoisonError::into_inner).by_ref().take(limit).collect())
+    }
+
+    fn show(&self, file: &Listed) -> ((), Option<WorkspaceFile>) {
+        ((), Some(shown(file.clone())))
+    }
 }
 
 fn busy() -> Failure {
@@ -159,18 +193,27 @@ fn in_percent(name: &str) -> String {
 }
 
 /// Files to write, whose contents stay where they are in the body.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct WriteBody<'a> {
+#[schema(as = WriteFiles)]
+pub struct WriteBody<'a> {
+    /// The files.
     #[serde(borrow)]
+    #[schema(min_items = 1, max_items = 500)]
     files: Vec<NewFile<'a>>,
+    /// The folder of the workspace that their paths are relative to. Default: the workspace itself.
     target_path: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
-struct NewFile<'a> {
+/// A file to write.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[schema(as = WriteFile)]
+pub struct NewFile<'a> {
+    /// Its path.
     path: String,
+    /// What is in it, in base64.
     #[serde(borrow)]
+    #[schema(value_type = String, content_encoding = "base64")]
     content: Cow<'a, str>,
 }
 
@@ -237,7 +280,11 @@ pub async fn delete(
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt;
+
     use super::*;
+    use crate::session::bundle::Source;
+    use crate::wire::Timestamp;
 
     fn try_decode(path: &str, content: &str) -> Result<(String, Vec<u8>), String> {
         decode(&NewFile { path: path.to_owned(), content: content.into() }, Some("sub"), &mut 0)
@@ -257,6 +304,30 @@ mod tests {
         let mut total = WRITE_MAX;
         let file = NewFile { path: "a".to_owned(), content: "eA==".into() };
         assert_eq!(decode(&file, None, &mut total), Err("Batch size limit exceeded".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_list_comes_in_pieces_and_keeps_what_is_held_until_it_is_taken() {
+        static PLACES: Places = Places::new(4);
+        for (count, truncated) in [(0, false), (1, true), (3000, false)] {
+            let file =
+                |n: usize| Listed { path: format!("{n}\u{1}").repeat(20).into_bytes(), size: 1, modified_at: Timestamp(0) };
+            let files: Vec<_> = (0..count).map(file).collect();
+            let wanted: Vec<_> = files.iter().cloned().map(shown).collect();
+            let list = List { files, truncated, source: Source::Snapshot };
+            let mut body = in_pieces(list, PLACES.take_many("a", 3)).await.expect("a list").into_body();
+            let mut taken = Vec::new();
+            while let Some(frame) = body.frame().await {
+                assert!(PLACES.take("a").is_none());
+                let piece = frame.expect("no error").into_data().expect("data");
+                assert!(piece.len() < 128 << 10, "it comes in parts: {}", piece.len());
+                taken.extend(piece);
+            }
+            drop(body);
+            assert!(PLACES.take("a").is_some());
+            let list: FileList = serde_json::from_slice(&taken).expect("JSON");
+            assert_eq!(list, FileList { files: wanted, source: "snapshot".to_owned(), truncated });
+        }
     }
 
     #[test]

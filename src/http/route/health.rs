@@ -17,9 +17,9 @@ pub async fn show(State(app): State<App>) -> Result<Json<Health>, Failure> {
 
 /// How the daemon is doing.
 pub async fn of(app: &App) -> Result<Health, Failure> {
-    let active = SessionFilter { agent: None, status: Some(Status::Active), limit: 0, offset: 0 };
-    let (_, active_sessions) = app.sessions.list(DEFAULT_TENANT, active).await?;
-    let phases = app.sessions.phases();
+    let active = SessionFilter { agent: None, status: Some(Status::Active) };
+    let active_sessions = app.store.count_sessions(DEFAULT_TENANT, active).await?;
+    let (all_active, phases) = (app.store.count_active().await?, app.sessions.phases());
     let count = |phase| phases.get(phase).copied().unwrap_or(0);
     let (warming, waiting, running) = (count("warming"), count("waiting"), count("running"));
     let frozen = count("frozen");
@@ -33,7 +33,8 @@ pub async fn of(app: &App) -> Result<Health, Failure> {
         uptime: i64::try_from(uptime).unwrap_or(i64::MAX),
         pool: PoolStats {
             total: active_sandboxes,
-            cold: (active_sessions - active_sandboxes).max(0),
+            // Like the others, of all tenants.
+            cold: (all_active - active_sandboxes).max(0),
             warming,
             waiting,
             running,

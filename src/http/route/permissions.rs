@@ -50,10 +50,11 @@ struct Permissions {
 }
 
 impl Source for Permissions {
+    type Place = i64;
     type Row = PermissionRow;
     type Shown = Permission;
 
-    async fn read(&self, after: i64, limit: usize, bytes: usize) -> Result<Vec<PermissionRow>, StoreError> {
+    async fn read(&self, &after: &i64, limit: usize, bytes: usize) -> Result<Vec<PermissionRow>, StoreError> {
         let filter = PermissionFilter { after, pending: self.pending, limit, bytes: Some(bytes) };
         self.store.permissions(self.id, filter).await
     }

@@ -11,7 +11,8 @@ use crate::wire::SessionId;
 use crate::wire::resources::{ResourcesBody, ResourcesList};
 
 pub async fn list(State(app): State<App>, caller: Principal) -> Result<JsonBody<ResourcesList>, Failure> {
-    let resources = app.sessions.all_resources(&caller.tenant).await?;
+    let mut resources = app.sessions.all_resources(&caller.tenant).await?;
+    resources.retain(|one| caller.knows(&one.agent_name));
     Ok(JsonBody(ResourcesList { resources }))
 }
 

@@ -2,27 +2,31 @@
 
 use std::sync::Arc;
 
-use axum::Json as JsonBody;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json as JsonBody};
 use serde::Deserialize;
+use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::agent::ContentError;
 use crate::agent::name::check_env;
 use crate::auth::Principal;
 use crate::http::App;
+use crate::http::body::Room;
 use crate::http::extract::{Flat, Id, IdempotencyKey, MESSAGE_MAX, Params, in_range, page};
+use crate::http::guard::Object;
 use crate::http::list::{self, Source};
 use crate::http::problem::Failure;
 use crate::http::sse::{self, Wanted};
+use crate::session::SessionError;
 use crate::session::view::{self, FrameFilter};
-use crate::store::{EventFilter, EventRow, MessageRow, SessionFilter, SessionRow, Store, StoreError};
+use crate::store::{EventFilter, EventRow, MessageRow, SessionFilter, SessionPage, SessionRow, Store, StoreError};
 use crate::wire::event::{Kind, SessionEvent};
 use crate::wire::message::{Message, MessageBody, TurnOptions};
 use crate::wire::session::{CreateSession, InterruptBody, Session, SessionBody, SessionConfig, SessionList, Status};
-use crate::wire::{SessionId, TurnId};
+use crate::wire::{SessionId, Timestamp, TurnId};
 
 /// Largest body of a new session: a prompt, and the definitions of subagents and MCP servers.
 const CREATE_MAX: usize = 4 << 20;
@@ -40,6 +44,7 @@ fn shown(app: &App, row: SessionRow) -> Session {
         id: row.id,
         agent_name: row.agent,
         agent_version: row.digest,
+        prompt_version: row.prompt_version,
         sandbox_id: row.sandbox.to_string(),
         status: row.status,
         created_at: row.created_at,
@@ -62,9 +67,12 @@ pub async fn create(
     State(app): State<App>,
     caller: Principal,
     Flat(request, _): Flat<CreateSession, SessionConfig, CREATE_MAX>,
-) -> Result<(StatusCode, JsonBody<SessionBody>), Failure> {
+) -> Result<(StatusCode, Extension<Object>, JsonBody<SessionBody>), Failure> {
     if !(1..=NAME_MAX).contains(&request.agent.chars().count()) {
         return Err(Failure::field("agent", format!("has to be the name of an agent, 1 to {NAME_MAX} characters")));
+    }
+    if !caller.knows(&request.agent) {
+        return Err(SessionError::NoAgent(request.agent).into());
     }
     check_model(request.model.as_deref())?;
     if request.system_prompt.as_ref().is_some_and(|prompt| prompt.len() > PROMPT_MAX) {
@@ -80,7 +88,8 @@ pub async fn create(
     }
     let row = app.sessions.create(&caller.tenant, request).await?;
     tracing::info!(session_id = %row.id, agent = row.agent, principal = caller.name, "session created");
-    Ok((StatusCode::CREATED, body(&app, row)))
+    let object = Object(row.id.to_string());
+    Ok((StatusCode::CREATED, Extension(object), body(&app, row)))
 }
 
 #[derive(Debug, Deserialize)]
@@ -98,20 +107,51 @@ pub struct ListParams {
 /// nothing of pages, so it is large.
 const LIST_DEFAULT: i64 = 1000;
 
-pub async fn list(
-    State(app): State<App>,
-    caller: Principal,
-    Params(params): Params<ListParams>,
-) -> Result<JsonBody<SessionList>, Failure> {
+pub async fn list(State(app): State<App>, caller: Principal, Params(params): Params<ListParams>) -> Result<Response, Failure> {
     let limit = in_range("limit", params.limit, 1..=LIST_DEFAULT)?.unwrap_or(LIST_DEFAULT);
     let offset = in_range("offset", params.offset, 0..=i64::MAX)?.unwrap_or(0);
     if params.status == Some(Status::Unknown) {
         return Err(Failure::field("status", "has to be starting, active, paused, stopped, ended or error"));
     }
-    let filter = SessionFilter { agent: params.agent, status: params.status, limit, offset };
-    let (rows, total) = app.sessions.list(&caller.tenant, filter).await?;
-    let sessions = rows.into_iter().map(|row| shown(&app, row)).collect();
-    Ok(JsonBody(SessionList { sessions, total: params.include_total.then_some(total) }))
+    // Of other agents, a key for one finds none.
+    if params.agent.as_ref().is_some_and(|agent| !caller.knows(agent)) {
+        return Ok(JsonBody(SessionList { sessions: Vec::new(), total: params.include_total.then_some(0) }).into_response());
+    }
+    let filter = SessionFilter { agent: params.agent.or(caller.agent), status: params.status };
+    let more = match params.include_total {
+        true => json!({"total": app.store.count_sessions(&caller.tenant, filter.clone()).await?}),
+        false => json!({}),
+    };
+    let source = Listed { app, tenant: caller.tenant, filter };
+    list::respond_with("sessions", source, ListPlace { after: None, offset }, limit as usize, &more).await
+}
+
+/// Where a list of sessions is read on: behind one of them, so that it has each of them once whatever is made
+/// meanwhile, or at its beginning.
+struct ListPlace {
+    after: Option<(Timestamp, SessionId)>,
+    offset: i64,
+}
+
+struct Listed {
+    app: App,
+    tenant: String,
+    filter: SessionFilter,
+}
+
+impl Source for Listed {
+    type Place = ListPlace;
+    type Row = SessionRow;
+    type Shown = Session;
+
+    async fn read(&self, place: &ListPlace, limit: usize, bytes: usize) -> Result<Vec<SessionRow>, StoreError> {
+        let page = SessionPage { after: place.after, limit: limit as i64, offset: place.offset, bytes };
+        self.app.store.list_sessions(&self.tenant, self.filter.clone(), page).await
+    }
+
+    fn show(&self, row: &SessionRow) -> (ListPlace, Option<Session>) {
+        (ListPlace { after: Some((row.created_at, row.id)), offset: 0 }, Some(shown(&self.app, row.clone())))
+    }
 }
 
 pub async fn show(State(app): State<App>, caller: Principal, Id(id): Id<SessionId>) -> Result<JsonBody<SessionBody>, Failure> {
@@ -127,8 +167,12 @@ pub async fn end(State(app): State<App>, caller: Principal, Id(id): Id<SessionId
     Ok(body(&app, row))
 }
 
-#[derive(Debug, Deserialize)]
+/// What of a session's turns is to change.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[schema(as = UpdateSession)]
 pub struct ConfigBody {
+    /// Model of the turns.
+    #[schema(min_length = 1, max_length = 100)]
     model: Option<String>,
     #[serde(flatten)]
     config: SessionConfig,
@@ -156,6 +200,7 @@ pub async fn post_message(
     caller: Principal,
     Id(id): Id<SessionId>,
     key: IdempotencyKey,
+    Extension(room): Extension<Room>,
     Flat(request, _): Flat<MessageBody, TurnOptions, MESSAGE_MAX>,
 ) -> Result<Response, Failure> {
     check_model(request.options.model.as_deref())?;
@@ -168,7 +213,7 @@ pub async fn post_message(
     let partials = request.options.include_partial_messages;
     let message = MessageBody { content: check_content(&request.content)?, ..request };
     let key = key.of(&message);
-    let posted = app.sessions.post(&caller.tenant, id, message, key).await?;
+    let posted = app.sessions.post_held(&caller.tenant, id, message, key, room).await?;
     tracing::debug!(session_id = %id, turn = %posted.turn, principal = caller.name, "message taken");
     let filter = EventFilter { turn: Some(posted.turn), ..EventFilter::default() };
     let cursor = app.sessions.cursor(&caller.tenant, id, posted.first_event - 1, filter).await?;
@@ -189,15 +234,16 @@ fn check_content(content: &RawValue) -> Result<Box<RawValue>, Failure> {
     struct Block {
         r#type: String,
     }
-    let wanted = format!("has to be a text, or a list of 1 to {BLOCKS_MAX} blocks of type text, image or document");
+    let wanted = format!("has to be a text, or a list of 1 to {BLOCKS_MAX} blocks of type text, image, document or attachment");
     match serde_json::from_str(content.get()) {
         Ok(Content::Text(text)) if text.chars().count() > TEXT_MAX => {
             return Err(Failure::field("content", format!("has to be at most {TEXT_MAX} characters")));
         }
         Ok(Content::Text(_)) => {}
         Ok(Content::Blocks(blocks)) if (1..=BLOCKS_MAX).contains(&blocks.len()) => {
-            if let Some(at) = blocks.iter().position(|block| !matches!(block.r#type.as_str(), "text" | "image" | "document")) {
-                return Err(Failure::field(format!("content[{at}].type"), "has to be text, image or document"));
+            let is_block = |block: &Block| matches!(block.r#type.as_str(), "text" | "image" | "document" | "attachment");
+            if let Some(at) = blocks.iter().position(|block| !is_block(block)) {
+                return Err(Failure::field(format!("content[{at}].type"), "has to be text, image, document or attachment"));
             }
         }
         _ => return Err(Failure::field("content", wanted)),
@@ -231,10 +277,11 @@ struct Messages {
 }
 
 impl Source for Messages {
+    type Place = i64;
     type Row = MessageRow;
     type Shown = Message;
 
-    async fn read(&self, after: i64, limit: usize, bytes: usize) -> Result<Vec<MessageRow>, StoreError> {
+    async fn read(&self, &after: &i64, limit: usize, bytes: usize) -> Result<Vec<MessageRow>, StoreError> {
         self.store.messages(self.id, after, limit, bytes).await
     }
 
@@ -269,10 +316,11 @@ struct Timeline {
 }
 
 impl Source for Timeline {
+    type Place = i64;
     type Row = EventRow;
     type Shown = SessionEvent;
 
-    async fn read(&self, after: i64, limit: usize, bytes: usize) -> Result<Vec<EventRow>, StoreError> {
+    async fn read(&self, &after: &i64, limit: usize, bytes: usize) -> Result<Vec<EventRow>, StoreError> {
         let filter = EventFilter { turn: None, kinds: self.kinds.clone(), bytes: Some(bytes) };
         self.store.events(self.id, after, limit, filter).await
     }
@@ -323,7 +371,8 @@ pub async fn stream(
     let last_seen =
         last_seen.map(|id| id.ok_or_else(|| Failure::field("Last-Event-ID", "has to be the id of an event"))).transpose()?;
     // A browser that reconnects sends the header and repeats the query of its first request.
-    let after = in_range("after", last_seen.or(params.after), 0..=i64::MAX)?.unwrap_or(0);
+    let after = in_range("after", params.after, 0..=i64::MAX)?;
+    let after = in_range("Last-Event-ID", last_seen, 0..=i64::MAX)?.or(after).unwrap_or(0);
     let turn = params.turn.map(|turn| turn.parse::<TurnId>()).transpose().map_err(|e| Failure::field("turn", e.to_string()))?;
     let kinds = params.types.as_deref().map(kinds_of).transpose()?.unwrap_or_default();
     let row = match turn {

@@ -144,6 +144,7 @@ fn receive(body: impl Read, is_json: bool, spool: Spool) -> Result<Spool, Failur
     match received {
         Ok(()) => Ok(spool.spool),
         Err(FieldError::Escape) => Err(Failure::field("bundle", "is not base64")),
+        Err(FieldError::NoText(error)) => Err(Failure::field("bundle", error.to_string())),
         Err(error) => Err(Failure::invalid(error.to_string())),
     }
 }

@@ -191,6 +191,41 @@ fn holes_stay_holes() {
 }
 
 #[test]
+fn small_holes_cost_nothing_either() {
+    const BLOCK: u64 = 4 << 10;
+    let from = Folders::new();
+    let file = File::create(from.work().join("holes")).expect("made");
+    for n in 0..256 {
+        file.write_all_at(&[7; BLOCK as usize], n * 2 * BLOCK).expect("written");
+    }
+    let before = file.metadata().expect("there");
+    let archive = from.pack();
+    let data = 256 * BLOCK;
+    assert!(archive.len() as u64 - data < data / 8, "{} bytes", archive.len());
+    let to = Folders::new();
+    to.restore(&archive).expect("restored");
+    let after = fs::metadata(to.work().join("holes")).expect("there");
+    // What the file system keeps of where they are counts, too.
+    assert!(after.len() == before.len() && after.blocks() * 512 < data + data / 8, "{} blocks", after.blocks());
+    assert!(to.pack() == archive);
+}
+
+#[test]
+fn of_too_many_pieces_those_become_one_that_are_next_to_each_other() {
+    const MIB: u64 = 1 << 20;
+    let mut map = Map::of(8);
+    for n in 0..7 {
+        map.add(n * MIB, 10);
+    }
+    map.add(6 * MIB + 5000, 10);
+    // The eighth; then the smallest hole goes.
+    assert_eq!(
+        map.end(7 * MIB),
+        [0, 1, 2, 3, 4, 5].map(|n| (n * MIB, 10)).into_iter().chain([(6 * MIB, 5010), (7 * MIB, 0)]).collect::<Vec<_>>()
+    );
+}
+
+#[test]
 fn what_is_left_out_is_left_out_with_all_below() {
     let from = Folders::new();
     for folder in ["node_modules/x", "src/node_modules", "data/cache", "src/data/cache", "logs"] {

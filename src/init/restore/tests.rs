@@ -1,5 +1,6 @@
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 
 use tar::{Builder, Header};
 
@@ -29,6 +30,40 @@ fn archive(entries: &[(EntryType, &str, &str)]) -> Vec<u8> {
         }
     }
     builder.into_inner().expect("finished")
+}
+
+/// As releases packed holes of less than 32 KiB, and of files with very many of them larger ones.
+#[test]
+fn holes_that_were_packed_as_zeros_come_back_as_holes() {
+    const SIZE: usize = (2 << 20) + 1000;
+    let mut content = vec![0; SIZE];
+    let block = |n: usize| n * BLOCK..(n + 1) * BLOCK;
+    // In the first of the parts that are written at once, across its end, and in the last byte.
+    content[block(3)].fill(7);
+    content[block(63).end - 1] = 1;
+    content[block(64).start] = 1;
+    content[SIZE - 1] = 1;
+    let mut builder = Builder::new(Vec::new());
+    builder.append(&header(EntryType::Regular, "work/plain", "", SIZE as u64), content.as_slice()).expect("appended");
+    // From a place that is no block's.
+    let mut sparse = header(EntryType::GNUSparse, "work/sparse", "", (SIZE - 100) as u64);
+    let gnu = sparse.as_gnu_mut().expect("GNU's");
+    gnu.sparse[0].offset[..11].copy_from_slice(format!("{:011o}", 100).as_bytes());
+    gnu.sparse[0].numbytes[..11].copy_from_slice(format!("{:011o}", SIZE - 100).as_bytes());
+    gnu.realsize[..11].copy_from_slice(format!("{SIZE:011o}").as_bytes());
+    sparse.set_cksum();
+    builder.append(&sparse, &content[100..]).expect("appended");
+    builder.append(&header(EntryType::Regular, "work/zeros", "", 700), [0; 700].as_slice()).expect("appended");
+    let to = Folders::new();
+    to.restore(&builder.into_inner().expect("finished")).expect("restored");
+    for name in ["plain", "sparse"] {
+        let path = to.work().join(name);
+        assert!(fs::read(&path).expect("read") == content, "{name}");
+        let taken = fs::metadata(&path).expect("there").blocks() * 512;
+        assert!(taken <= 8 * BLOCK as u64, "{name} takes {taken} bytes");
+    }
+    let zeros = fs::metadata(to.work().join("zeros")).expect("there");
+    assert_eq!((zeros.len(), zeros.blocks()), (700, 0));
 }
 
 #[test]

@@ -6,7 +6,8 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::{LinkError, Pending, Said, ShimHandle};
 use crate::link::frame;
-use crate::link::shim::{INPUT_CREDIT, LogLine, Op, RUN_PROTOCOL, Run, RunEnd, Stream, ToShim};
+use crate::link::shim::{INPUT_CREDIT, LogLine, Op, RUN_PROTOCOL, Run, RunEnd, Stream, TERMINAL_PROTOCOL, ToShim};
+use crate::wire::terminal::TerminalSize;
 
 /// A program that runs inside. Its process group is killed when `output` is dropped before its end.
 #[derive(Debug)]
@@ -58,6 +59,12 @@ impl Input {
             }
         }
         true
+    }
+
+    /// Changes the size of the terminal, if the program has one.
+    pub async fn resize(&self, size: TerminalSize) {
+        // One that is gone has none.
+        let _gone = self.shim.send(&ToShim::Resize { op: self.op, size }).await;
     }
 
     /// Ends the input.
@@ -120,7 +127,8 @@ impl ShimHandle {
         &self,
         run: Run,
     ) -> Result<Running<impl Future<Output = Result<RunEnd, LinkError>> + Send + use<>>, LinkError> {
-        if self.protocol < RUN_PROTOCOL {
+        let needed = if run.terminal.is_some() { TERMINAL_PROTOCOL } else { RUN_PROTOCOL };
+        if self.protocol < needed {
             return Err(LinkError::Old);
         }
         let op = self.next_op();

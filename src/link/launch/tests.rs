@@ -42,6 +42,7 @@ fn request() -> impl Strategy<Value = Request> {
         Just(Request::List),
         sandbox().prop_map(Request::Remove),
         Just(Request::Host),
+        proptest::option::of(sandbox()).prop_map(Request::Quota),
     ]
 }
 
@@ -60,6 +61,7 @@ fn answer() -> impl Strategy<Value = Answer> {
         Just(Answer::Done),
         any::<(bool, bool)>().prop_map(|(fresh, running)| Answer::Started { fresh, running }),
         any::<bool>().prop_map(|stopping| Answer::Host { stopping }),
+        any::<bool>().prop_map(|enforced| Answer::Quota { enforced }),
         (sandbox(), any::<bool>()).prop_map(|(sandbox, running)| Answer::Item { sandbox, running, ended: None }),
         (sandbox(), ended()).prop_map(|(sandbox, ended)| Answer::Item { sandbox, running: false, ended: Some(ended) }),
         "[ -~]{0,200}".prop_map(Answer::Refused),
@@ -165,6 +167,9 @@ fn no_bytes_are_too_much_for_the_launchers_protocol() {
         format!("5 limit {id} {limits}"),
         "6 list".to_owned(),
         "7 host".to_owned(),
+        "13 quota".to_owned(),
+        format!("14 quota {id}"),
+        "15 ok quota=yes".to_owned(),
         "8 ok".to_owned(),
         "9 ok fresh=yes running=no".to_owned(),
         format!("10 item {id} running=no ended=failed:start-limit-hit"),
@@ -222,6 +227,8 @@ fn only_the_one_spelling_is_taken() {
         ("1 exec", LineError::Word),
         ("1 list ", LineError::Surplus),
         ("1 host down", LineError::Surplus),
+        ("1 quota ", LineError::Value("sandbox")),
+        (&format!("1 quota {id} {id}"), LineError::Surplus),
         ("1 kill", LineError::Missing("sandbox")),
         ("1 kill ../../etc", LineError::Value("sandbox")),
         ("1 kill 0198C1A5-0000-7000-8000-000000000001", LineError::Value("sandbox")),
@@ -255,6 +262,15 @@ fn only_the_one_spelling_of_the_hosts_state_is_taken() {
     assert_eq!(Answer::parse("ok stopping=no"), Ok(Answer::Host { stopping: false }));
     for bad in ["", "maybe", "YES", "yes ", " yes", "yes fresh=no"] {
         assert_eq!(Answer::parse(&format!("ok stopping={bad}")), Err(LineError::Value("stopping")), "{bad:?}");
+    }
+}
+
+#[test]
+fn only_the_one_spelling_of_a_quota_is_taken() {
+    assert_eq!(read("1 quota"), Ok(Request::Quota(None)));
+    assert_eq!(Answer::parse("ok quota=yes"), Ok(Answer::Quota { enforced: true }));
+    for bad in ["", "on", "Yes", "yes "] {
+        assert_eq!(Answer::parse(&format!("ok quota={bad}")), Err(LineError::Value("quota")), "{bad:?}");
     }
 }
 

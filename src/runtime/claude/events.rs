@@ -13,6 +13,16 @@ use crate::wire::event::{Kind, Name};
 /// Calls of tools without an answer whose names are remembered. A turn has some ten at a time.
 const TOOLS_MAX: usize = 1000;
 
+/// Bytes of a tool's name and of a call's id, as of a request for permission. What is longer is in the event of the
+/// call, and not remembered for its answer.
+const NAME_MAX: usize = 256;
+
+/// Such a name. Each byte of it has six on the line at most.
+fn name_of(raw: Option<&RawValue>) -> Option<String> {
+    let raw = raw.filter(|raw| raw.get().len() <= 6 * NAME_MAX + 2)?;
+    serde_json::from_str::<String>(raw.get()).ok().filter(|name| name.len() <= NAME_MAX)
+}
+
 /// The line itself, as it came.
 pub fn message(turn: Option<TurnId>, text: String) -> Result<Event, serde_json::Error> {
     Ok(Event { turn, kind: Kind::Message, data: RawValue::from_string(text)? })
@@ -76,8 +86,7 @@ pub fn assistant(
             ("text", Some(text), _) => push(out, turn, Kind::Text, &Text { text }),
             ("thinking", _, Some(thinking)) => push(out, turn, Kind::Reasoning, &Reasoning { thinking }),
             ("tool_use", ..) => {
-                let texts = |raw: Option<&RawValue>| raw.and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
-                if let (Some(id), Some(name)) = (texts(block.id), texts(block.name))
+                if let (Some(id), Some(name)) = (name_of(block.id), name_of(block.name))
                     && tools.len() < TOOLS_MAX
                 {
                     tools.insert(id, name);
@@ -130,7 +139,7 @@ pub fn user(
             continue;
         }
         let tool_use_id = block.tool_use_id.unwrap_or_else(null);
-        let id = serde_json::from_str::<String>(tool_use_id.get()).ok();
+        let id = name_of(block.tool_use_id);
         let content = stdout.or(block.content).unwrap_or_else(null);
         // The output would stand in one event twice; a huge one stands in it once.
         let twice = content.get().len() + stdout.map_or(0, |raw| raw.get().len()) + stderr.map_or(0, |raw| raw.get().len());

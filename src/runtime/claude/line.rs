@@ -5,9 +5,57 @@
 
 use std::borrow::Cow;
 
-use serde::de::IgnoredAny;
-use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
+
+/// Entries of a list that is looked at entry by entry, of which the program writes some ten. An empty text takes
+/// three bytes on a line and eight times as many as a value.
+const LIST_MAX: usize = 1000;
+
+/// The first `MAX` entries of a list; the rest is passed over.
+pub struct First<T, const MAX: usize> {
+    pub entries: Vec<T>,
+    /// Whether those are all.
+    pub is_all: bool,
+}
+
+impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for First<T, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries<T, const MAX: usize>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for Entries<T, MAX> {
+            type Value = First<T, MAX>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                let mut entries = Vec::new();
+                while entries.len() < MAX {
+                    match list.next_element()? {
+                        Some(entry) => entries.push(entry),
+                        None => return Ok(First { entries, is_all: true }),
+                    }
+                }
+                let mut is_all = true;
+                while list.next_element::<IgnoredAny>()?.is_some() {
+                    is_all = false;
+                }
+                Ok(First { entries, is_all })
+            }
+        }
+        deserializer.deserialize_seq(Entries(PhantomData))
+    }
+}
+
+/// The first entries of a list.
+fn first<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    First::<T, LIST_MAX>::deserialize(deserializer).map(|list| list.entries)
+}
 
 /// What every line says.
 #[derive(Debug, Deserialize)]
@@ -26,8 +74,9 @@ pub struct Head<'a> {
 pub struct System<'a> {
     pub session_id: Option<String>,
     pub claude_code_version: Option<String>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "first")]
     pub mcp_servers: Vec<McpServer<'a>>,
+    #[serde(deserialize_with = "first")]
     pub user_message_uuids: Vec<String>,
 }
 
@@ -111,10 +160,22 @@ pub struct Content<'a> {
     pub content: &'a RawValue,
 }
 
+/// Blocks of a message that become events of their own, each of which costs far more than the few bytes that it can
+/// have on a line. The program writes one at a time, the model API some ten.
+pub const BLOCKS_MAX: usize = 10_000;
+
 impl Content<'_> {
-    /// Its blocks; none if the content is a plain text.
+    /// Its blocks; none if the content is a plain text, or more than [`BLOCKS_MAX`].
     pub fn blocks(&self) -> Result<Vec<&RawValue>, serde_json::Error> {
-        if self.content.get().starts_with('[') { serde_json::from_str(self.content.get()) } else { Ok(Vec::new()) }
+        if !self.content.get().starts_with('[') {
+            return Ok(Vec::new());
+        }
+        let First { entries, is_all } = serde_json::from_str::<First<&RawValue, BLOCKS_MAX>>(self.content.get())?;
+        if is_all {
+            return Ok(entries);
+        }
+        tracing::warn!(most = BLOCKS_MAX, "a message of the runtime has too many blocks, passing it on as a whole only");
+        Ok(Vec::new())
     }
 }
 
@@ -142,9 +203,9 @@ pub struct TurnResult<'a> {
     pub terminal_reason: Option<String>,
     #[serde(default)]
     pub api_error_status: Option<u16>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "first")]
     pub errors: Vec<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "first")]
     pub user_message_uuids: Vec<String>,
 }
 
@@ -262,7 +323,7 @@ pub struct Suggestion<'a> {
     pub kind: Cow<'a, str>,
     #[serde(borrow, default)]
     pub behavior: Cow<'a, str>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "first")]
     pub rules: Vec<Rule>,
 }
 

@@ -24,6 +24,8 @@ mod events;
 mod launch;
 mod line;
 mod permission;
+#[cfg(feature = "daemon")]
+pub mod transcript;
 
 use std::collections::{HashMap, HashSet};
 

@@ -21,7 +21,7 @@ use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::launch;
-use super::line::{Questions, Rule, Suggestion, ToolRequest};
+use super::line::{First, Questions, Rule, Suggestion, ToolRequest};
 use crate::link::shim::Ask;
 use crate::runtime::{AnswerError, Event, Output};
 use crate::wire::event::Kind;
@@ -386,7 +386,8 @@ impl Asked {
 
 /// The rules that an answer for the session may grant.
 fn suggested(suggestions: &RawValue) -> Vec<Rule> {
-    let suggestions: Vec<&RawValue> = serde_json::from_str(suggestions.get()).unwrap_or_default();
+    let suggestions = serde_json::from_str::<First<&RawValue, RULES_MAX>>(suggestions.get());
+    let suggestions = suggestions.map(|first| first.entries).unwrap_or_default();
     let mut rules = Vec::new();
     for suggestion in suggestions {
         let Ok(suggestion) = serde_json::from_str::<Suggestion<'_>>(suggestion.get()) else { continue };

@@ -104,6 +104,45 @@ fn what_a_runtime_says_endlessly_is_not_kept_endlessly() {
     assert_eq!(writes(&mut claude, ask(&"1".repeat(1 << 20))), 0, "an answer would be as long");
 }
 
+#[test]
+fn one_line_becomes_so_many_events_and_no_list_in_it_takes_more_memory_than_the_line() {
+    let (mut claude, _) = given();
+    let message = |count: usize| {
+        let blocks = vec![r#"{"type":"a"}"#; count].join(",");
+        format!(r#"{{"type":"assistant","message":{{"content":[{blocks}]}}}}"#)
+    };
+    assert_eq!(claude.read(message(line::BLOCKS_MAX).into_bytes()).expect("reads").len(), line::BLOCKS_MAX + 1);
+    let many = message(line::BLOCKS_MAX + 1);
+    let outputs = claude.read(many.clone().into_bytes()).expect("reads");
+    let [Output::Event(event)] = &outputs[..] else { panic!("{} outputs", outputs.len()) };
+    assert_eq!((&event.kind, event.data.get()), (&Kind::Message, &*many), "the message itself is whole");
+
+    let texts = vec!["\"\""; 100_000].join(",");
+    let system = format!(r#"{{"type":"system","user_message_uuids":["x",{texts}]}}"#);
+    let system: System<'_> = serde_json::from_str(&system).expect("reads");
+    assert_eq!((system.user_message_uuids.len(), &*system.user_message_uuids[0]), (1000, "x"));
+    let result = format!(r#"{{"type":"result","errors":[{texts}],"user_message_uuids":[{texts}]}}"#);
+    let result: TurnResult<'_> = serde_json::from_str(&result).expect("reads");
+    assert_eq!((result.errors.len(), result.user_message_uuids.len()), (1000, 1000));
+}
+
+#[test]
+fn a_tool_with_a_name_that_no_tool_has_is_told_and_not_remembered() {
+    let (mut claude, _) = given();
+    let call = |id: &str, name: &str| {
+        format!(r#"{{"type":"assistant","message":{{"content":[{{"type":"tool_use","id":"{id}","name":"{name}","input":1}}]}}}}"#)
+    };
+    let (long, escaped) = ("x".repeat(257), "\\u0061".repeat(256));
+    for (id, name) in [("1", &*long), (&*long, "n"), (&"x".repeat(10 << 20), "n")] {
+        let outputs = claude.read(call(id, name).into_bytes()).expect("reads");
+        let Some(Output::Event(event)) = outputs.first() else { panic!("no event") };
+        assert!(event.kind == Kind::ToolUse && event.data.get().contains(id) && event.data.get().contains(name));
+    }
+    assert!(claude.process.tools.is_empty());
+    claude.read(call("1", &escaped).into_bytes()).expect("reads");
+    assert_eq!(claude.process.tools.get("1"), Some(&"a".repeat(256)));
+}
+
 /// What came out, shortened to be compared.
 #[derive(Debug, Default)]
 struct Heard {

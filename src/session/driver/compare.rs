@@ -32,7 +32,7 @@ impl Driver {
             (true, false) => self.context.launcher.stop(sandbox, STOP_GRACE).await,
             (false, false) => {
                 let Some(found) = found else { return };
-                match sweep::is_left_over(&self.context, &self.session, &found).await {
+                match sweep::is_left_over(&self.context, &self.session.living(), &found).await {
                     Ok(true) => self.context.launcher.remove(sandbox).await,
                     Ok(false) => return,
                     Err(error) => {

@@ -562,8 +562,12 @@ impl Driver {
     }
 }
 
+/// What the kernel calls the end of a quota (EDQUOT), in the words of whoever unpacks.
+const OVER_QUOTA: &str = "Disk quota exceeded";
+
 fn not_placed(reason: String) -> SessionError {
-    if reason.contains(DISK_FULL) { SessionError::DiskFull(reason) } else { SessionError::Upload(reason) }
+    let is_full = [DISK_FULL, OVER_QUOTA].iter().any(|words| reason.contains(words));
+    if is_full { SessionError::DiskFull(reason) } else { SessionError::Upload(reason) }
 }
 
 impl From<Asker> for Request {
@@ -615,9 +619,14 @@ pub(in crate::session) async fn pack(context: &Context, shim: ShimHandle, about:
     let (id, reason) = (about.id, about.reason);
     // Not those that come while this one is packed, which are right.
     let stale = newer(context, id).await;
+    let began = Instant::now();
     let packed = write(&context.snapshots, shim, about).await;
     match &packed {
-        Ok(_) => context.metrics.snapshots.with_label_values(&[reason.as_str()]).inc(),
+        Ok(manifest) => {
+            context.metrics.snapshot_pack_seconds.observe(began.elapsed().as_secs_f64());
+            context.metrics.snapshot_pack_bytes.observe(manifest.stored_bytes as f64);
+            context.metrics.snapshots.with_label_values(&[reason.as_str()]).inc();
+        }
         Err(_) => context.metrics.snapshot_failures.inc(),
     }
     if packed.is_ok()
@@ -676,4 +685,19 @@ pub(in crate::session) async fn write(to: &Snapshots, shim: ShimHandle, about: A
     let conversation = in_time(packing).await??;
     fault::at(Point::SnapshotPacked);
     Ok(writer.finish(conversation).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_session_has_no_room_for_is_told_from_what_failed() {
+        let over = nix::errno::Errno::EDQUOT;
+        let over = format!("restore: write \"work/large\": {}; …", std::io::Error::from(over));
+        for full in [DISK_FULL.to_owned(), over] {
+            assert!(matches!(not_placed(full.clone()), SessionError::DiskFull(reason) if reason == full));
+        }
+        assert!(matches!(not_placed("the archive was cut off".to_owned()), SessionError::Upload(_)));
+    }
 }

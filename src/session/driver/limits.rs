@@ -102,6 +102,16 @@ impl Driver {
 /// What is told of a sandbox that has lived as long as it may.
 pub(super) const EXPIRED: &str = "the sandbox has lived as long as it may";
 
-/// The fields that systemd holds a unit to.
-const OF_UNIT: [&str; 8] =
-    ["memoryMb", "memoryHighMb", "swapMb", "cpuPercent", "maxProcesses", "ioWeight", "ioReadMbPerSecond", "ioWriteMbPerSecond"];
+/// The fields that the launcher puts into effect. That of the disk counts in the shim all the same, but what a
+/// quota of the file system refuses may be less.
+const OF_UNIT: [&str; 9] = [
+    "memoryMb",
+    "memoryHighMb",
+    "swapMb",
+    "cpuPercent",
+    "maxProcesses",
+    "diskMb",
+    "ioWeight",
+    "ioReadMbPerSecond",
+    "ioWriteMbPerSecond",
+];

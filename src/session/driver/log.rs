@@ -95,6 +95,8 @@ impl Driver {
         if event.kind == Kind::Lifecycle && data.contains("\"model_retry\"") {
             self.context.metrics.model_retries.inc();
         }
+        self.note_first(&event);
+        self.trace_event(&event);
         match (&event.kind, event.turn) {
             (Kind::TurnStarted, Some(turn)) if !self.own.contains(&turn) => self.own.push(turn),
             (Kind::TurnEnded, turn) => {
@@ -107,6 +109,7 @@ impl Driver {
                     data = self.end_data(&end);
                 }
             }
+            (Kind::Egress, _) => self.count_egress(&data),
             (Kind::Lifecycle, None) => {
                 if let Ok(Leftover::Usage { models, .. }) = serde_json::from_str(&data) {
                     data = self.leftover_data(models);
@@ -138,16 +141,20 @@ impl Driver {
                 data["limit"] = serde_json::json!(limit);
             }
         }
-        if let Some(usage) = &end.usage {
-            data["usage"] = serde_json::to_value(self.priced(usage)).unwrap_or_default();
+        let usage = end.usage.as_ref().map(|usage| self.priced(usage));
+        self.count_end(end.state, usage.as_ref());
+        let trace_id = self.traces.context(end.turn_id).map(|place| place.trace.to_string());
+        if let Some(usage) = usage {
+            data["usage"] = serde_json::to_value(usage).unwrap_or_default();
         }
-        tracing::info!(session_id = %self.session.id, turn_id = %end.turn_id, state = ?end.state, cause = end.cause, "turn ended");
+        tracing::info!(session_id = %self.session.id, turn_id = %end.turn_id, state = ?end.state, cause = end.cause, trace_id, "turn ended");
         data.to_string()
     }
 
     /// What a sandbox left behind, with its price.
     pub(super) fn leftover_data(&self, models: BTreeMap<String, ModelUsage>) -> String {
         let cost_usd = self.context.settings.prices.sum(&models);
+        self.count_models(&models, cost_usd);
         serde_json::json!(Leftover::Usage { models, cost_usd }).to_string()
     }
 
@@ -187,12 +194,24 @@ impl Driver {
     /// Stores a change. Readers see it with [`Self::publish`], which comes when the state that it
     /// implies is in place.
     pub(super) async fn store(&self, change: Advance) -> Result<Advanced, SessionError> {
-        Ok(self.context.store.advance(self.session.id, change).await?)
+        Ok(self.commit(change).await?)
+    }
+
+    /// Stores a change, and tells then of the turns that it ends.
+    async fn commit(&self, change: Advance) -> Result<Advanced, StoreError> {
+        let ends = self.traces.ends(&change);
+        let stored = self.context.store.advance(self.session.id, change).await?;
+        self.tell_ends(ends);
+        Ok(stored)
     }
 
     pub(super) fn publish(&self, stored: Advanced) {
         self.show_phase();
-        self.tail.send_replace(stored.tail);
+        let before = self.tail.send_replace(stored.tail);
+        self.context.metrics.events.inc_by(u64::try_from(stored.tail - before).unwrap_or(0));
+        if stored.is_told {
+            self.context.moved.note(&self.session);
+        }
     }
 
     pub(super) async fn advance_or_log(&mut self, change: Advance) {
@@ -210,7 +229,7 @@ impl Driver {
         let mut change = change;
         loop {
             let again = change.clone();
-            let error = match self.context.store.advance(self.session.id, change).await {
+            let error = match self.commit(change).await {
                 Ok(stored) => {
                     self.publish(stored);
                     return Ok(());
@@ -255,7 +274,7 @@ impl Driver {
         loop {
             tokio::select! {
                 () = &mut pause => return,
-                Some(request) = self.requests.recv() => request.refuse(error.clone().into()),
+                Some(Asked { request, .. }) = self.requests.recv() => request.refuse(error.clone().into()),
             }
         }
     }

@@ -27,9 +27,11 @@ mod gateway;
 mod life;
 mod limits;
 mod log;
+mod measure;
 mod permissions;
 mod rewind;
 mod sandbox;
+mod trace;
 mod turns;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -45,6 +47,7 @@ use self::life::{Asker, Life};
 pub(super) use self::life::{PackError, Packed, about, pack, write};
 pub(super) use self::rewind::{Rewind, rewound};
 use self::sandbox::{Cause, Sandbox, Settling};
+pub(super) use self::trace::Asked;
 pub(super) use self::turns::joined;
 use super::bundle::{Bundle, Placed};
 use super::farewell::{Farewell, Left};
@@ -59,6 +62,7 @@ use crate::session::gateway::Changed;
 use crate::session::security::Made;
 use crate::snapshot::Manifest;
 use crate::store::{Advance, NewEvent, PermissionRow, SessionRow, StoreError, TurnKey, TurnRow, TurnState, now};
+use crate::telemetry::trace::TraceContext;
 use crate::wire::egress::{Applied, Egress};
 use crate::wire::event::Kind;
 use crate::wire::message::{MessageBody, TurnOptions};
@@ -186,6 +190,11 @@ pub(super) enum Request {
         /// Told its shim; `None` if it is frozen or not there.
         reply: Reply<Option<ShimHandle>>,
     },
+    /// Say whether there is no sandbox, and none is coming up.
+    IsCold {
+        /// Told.
+        reply: Reply<bool>,
+    },
     /// Write into the log what somebody did in the workspace.
     Note {
         /// Data of an event of the kind lifecycle.
@@ -215,6 +224,8 @@ struct Waiting {
     options: TurnOptions,
     /// Whether an earlier driver took it.
     is_found: bool,
+    /// When it was taken; `None` after its first event, and if an earlier driver took it.
+    taken: Option<tokio::time::Instant>,
 }
 
 /// Owner of one session.
@@ -222,7 +233,7 @@ struct Waiting {
 pub(super) struct Driver {
     context: Arc<Context>,
     session: SessionRow,
-    requests: mpsc::Receiver<Request>,
+    requests: mpsc::Receiver<Asked>,
     tail: watch::Sender<i64>,
     phase: Arc<PhaseCell>,
     host: watch::Receiver<Host>,
@@ -264,6 +275,10 @@ pub(super) struct Driver {
     /// Whether limits were changed since the sandbox is being started.
     limits_changed: bool,
     key: Key,
+    /// Turns that are told of in traces.
+    traces: trace::Traces,
+    /// The place in a trace of what is asked now.
+    asked_in: Option<TraceContext>,
 }
 
 /// How the credentials of the session stand.
@@ -281,7 +296,7 @@ impl Driver {
     pub(super) fn new(
         context: Arc<Context>,
         session: SessionRow,
-        requests: mpsc::Receiver<Request>,
+        requests: mpsc::Receiver<Asked>,
         tail: watch::Sender<i64>,
         phase: Arc<PhaseCell>,
     ) -> Self {
@@ -313,6 +328,8 @@ impl Driver {
             creating: None,
             fruitless: 0,
             waiting_since: None,
+            traces: trace::Traces::default(),
+            asked_in: None,
         }
     }
 
@@ -340,7 +357,10 @@ impl Driver {
                 () = closing.cancelled() => return self.leave(|| SessionError::Closing),
                 Ok(()) = self.host.changed() => self.heed_host().await,
                 request = self.requests.recv() => match request {
-                    Some(request) => self.handle(request).await,
+                    Some(Asked { request, trace }) => {
+                        self.asked_in = trace;
+                        self.handle(request).await;
+                    }
                     None => return,
                 },
                 news = sandbox::news(&mut self.sandbox, self.settling.as_ref()) => self.hear(news).await,
@@ -355,6 +375,7 @@ impl Driver {
                 },
             }
             self.sync().await;
+            self.asked_in = None;
         }
         self.leave(|| SessionError::Status(Status::Ended));
         if let Some(farewell) = self.farewell.take() {
@@ -391,7 +412,7 @@ impl Driver {
     fn leave(&mut self, error: impl Fn() -> SessionError) {
         self.context.drop_live(self.session.id);
         self.requests.close();
-        while let Ok(request) = self.requests.try_recv() {
+        while let Ok(Asked { request, .. }) = self.requests.try_recv() {
             request.refuse(error());
         }
         for pending in self.answers.drain(..) {
@@ -432,6 +453,7 @@ impl Driver {
         // A message that goes before all that wait, and waits itself, came to end what runs.
         let jumps = turns.iter().filter(|turn| turn.jumps && turn.state == TurnState::Queued).map(|turn| turn.first_event).max();
         for turn in turns {
+            self.follow_found(&turn).await;
             match (turn.state, turn.kind.as_str()) {
                 (_, OWN) => self.own.push(turn.id),
                 (TurnState::Running, _) => {
@@ -484,6 +506,7 @@ impl Driver {
             Request::Rewind(rewind) => self.rewind(rewind).await,
             Request::Visit { purpose, reply } => self.visit(purpose, reply).await,
             Request::Peek { reply } => answer(reply, Ok(self.peek())),
+            Request::IsCold { reply } => answer(reply, Ok(matches!(self.sandbox, Sandbox::Cold))),
             Request::Note { data, reply } => {
                 let outcome = self.note(data).await;
                 answer(reply, outcome);
@@ -499,18 +522,19 @@ impl Driver {
     async fn configure(&mut self, model: Option<String>, new: SessionConfig) -> Result<(), SessionError> {
         let old = self.session.config.clone();
         let config = SessionConfig {
-            allowed_tools: new.allowed_tools.or(old.allowed_tools),
-            disallowed_tools: new.disallowed_tools.or(old.disallowed_tools),
-            betas: new.betas.or(old.betas),
-            subagents: new.subagents.or(old.subagents),
-            initial_agent: new.initial_agent.or(old.initial_agent),
-            mcp_servers: old.mcp_servers,
+            allowed_tools: new.allowed_tools.or_else(|| old.allowed_tools.clone()),
+            disallowed_tools: new.disallowed_tools.or_else(|| old.disallowed_tools.clone()),
+            betas: new.betas.or_else(|| old.betas.clone()),
+            subagents: new.subagents.or_else(|| old.subagents.clone()),
+            initial_agent: new.initial_agent.or_else(|| old.initial_agent.clone()),
+            mcp_servers: old.mcp_servers.clone(),
             permission_mode: new.permission_mode.or(old.permission_mode),
-            egress: old.egress,
+            egress: old.egress.clone(),
             credential_id: new.credential_id.or_else(|| old.credential_id.clone()).filter(|id| !id.is_empty()),
             bindings: new.bindings.or_else(|| old.bindings.clone()).filter(|bindings| !bindings.is_empty()),
             limits: old.limits,
         };
+        super::config::check(&config, Some(&old))?;
         let model = model.or_else(|| self.session.model.clone());
         let invalid = |e: OpenError| SessionError::Invalid { field: "config".to_owned(), reason: chain(&e) };
         let changed = SessionRow { model: model.clone(), config: config.clone(), ..self.session.clone() };
@@ -576,6 +600,7 @@ impl Request {
             Self::Made { reply } => answer(reply, Err(error)),
             Self::Snapshot { reply } => answer(reply, Err(error)),
             Self::Peek { reply } => answer(reply, Err(error)),
+            Self::IsCold { reply } => answer(reply, Err(error)),
             Self::Visit { reply, .. } => answer(reply, Err(error)),
             Self::Upload { reply, .. } => answer(reply, Err(error)),
             Self::Answer { reply, .. } => answer(reply, Err(error)),
@@ -587,15 +612,17 @@ impl Request {
 }
 
 impl Waiting {
-    fn to_shim(&self) -> ToShim {
-        ToShim::Turn(Turn { id: self.id, content: self.content.clone(), options: self.options.clone() })
+    /// The message as the runtime is given it.
+    async fn to_shim(&self, context: &Context, session: crate::wire::SessionId) -> ToShim {
+        let content = super::attachments::expand(context, session, &self.content).await;
+        ToShim::Turn(Turn { id: self.id, content, options: self.options.clone() })
     }
 }
 
 fn waiting(turn: TurnRow) -> Waiting {
     let content =
         turn.content.and_then(|content| RawValue::from_string(content).ok()).unwrap_or_else(|| RawValue::NULL.to_owned());
-    Waiting { id: turn.id, content, options: turn.options, is_found: true }
+    Waiting { id: turn.id, content, options: turn.options, is_found: true, taken: None }
 }
 
 fn event(kind: Kind, turn: Option<TurnId>, data: String) -> NewEvent {

@@ -140,10 +140,11 @@ impl Driver {
         if matches!(self.sandbox, Sandbox::Cold) {
             let (done, opened) = oneshot::channel();
             let (context, session) = (self.context.clone(), self.session.clone());
+            let place = self.place_of_start();
             tokio::spawn(async move {
                 tokio::time::sleep(pause).await;
                 // If the driver is gone, so is its interest.
-                let _ = done.send(open(context, session).await);
+                let _ = done.send(open(context, session, place).await);
             });
             self.sandbox = Sandbox::Opening(opened);
             self.life.state.sandbox = crate::lifecycle::Sandbox::Opening;
@@ -336,7 +337,7 @@ impl Driver {
     async fn take_up_turn(&mut self) {
         self.send_answers();
         let Some(turn) = &self.running else { return self.next_turn(None).await };
-        let (id, message) = (turn.id, turn.to_shim());
+        let (id, message) = (turn.id, turn.to_shim(&self.context, self.session.id).await);
         self.tell(message).await;
         if self.interrupting {
             self.tell(ToShim::Interrupt { turn: Some(id) }).await;
@@ -451,6 +452,7 @@ impl Driver {
         } else {
             tracing::warn!(%session_id, agent, %sandbox_id, cause = cause_name, detail, "sandbox ended");
         }
+        self.context.metrics.sandbox_ends.with_label_values(&[cause_name]).inc();
         self.session.sandbox_boot = None;
         self.background = 0;
         self.end_cause = Some(format!("the sandbox ended while the turn ran ({}: {detail})", cause.as_str()));

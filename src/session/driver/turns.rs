@@ -1,5 +1,6 @@
 //! Turns: taken, queued, begun, interrupted, cancelled.
 
+use super::trace::Place;
 use super::*;
 use crate::store::{NewTurn, ShimBatch};
 use crate::wire::VERSION;
@@ -32,7 +33,8 @@ impl Driver {
         if waiting + body.content.get().len() > QUEUE_BYTES_MAX && !self.queue.is_empty() {
             return Err(SessionError::QueueFull(self.queue.len()));
         }
-        let turn = Waiting { id: TurnId::new(), content: body.content, options: body.options, is_found: false };
+        let taken = Some(tokio::time::Instant::now());
+        let turn = Waiting { id: TurnId::new(), content: body.content, options: body.options, is_found: false, taken };
         let data = format!(r#"{{"sessionId":"{}","version":"{VERSION}","turnId":"{}"}}"#, self.session.id, turn.id);
         let mut events = vec![event(Kind::TurnQueued, Some(turn.id), data)];
         let goes_now = self.takes_turns() && self.running.is_none() && self.queue.is_empty();
@@ -40,12 +42,18 @@ impl Driver {
         if goes_now {
             events.push(started(&turn));
         }
-        let new = NewTurn { id: turn.id, content: turn.content.get().to_owned(), options: turn.options.clone(), key, jumps };
+        let place = Place::below(&self.context.settings.tracer, self.asked_in.as_ref());
+        let trace = place.as_ref().map(Place::to_text);
+        let new =
+            NewTurn { id: turn.id, content: turn.content.get().to_owned(), options: turn.options.clone(), key, jumps, trace };
+        let (queued_at, model) = (events[0].at, self.model_of(&turn.options));
         let queued = vec![new];
         let stored = self.store(Advance { events, queued, ..Advance::default() }).await?;
         fault::at(Point::TurnStored);
+        self.traces.follow(turn.id, place, queued_at, model);
         let posted = Posted { turn: turn.id, first_event: stored.first.unwrap_or(stored.tail) };
-        let (message, current) = (goes_now.then(|| turn.to_shim()), self.current());
+        let current = self.current();
+        let message = if goes_now { Some(turn.to_shim(&self.context, self.session.id).await) } else { None };
         if goes_now {
             self.begin(turn);
         } else if jumps {
@@ -72,6 +80,7 @@ impl Driver {
     }
 
     fn begin(&mut self, turn: Waiting) {
+        self.traces.started(turn.id, now());
         (self.running, self.interrupting) = (Some(turn), false);
     }
 
@@ -88,7 +97,11 @@ impl Driver {
         }
         let conversed =
             !self.session.conversed && shim.as_ref().is_some_and(|batch| batch.events.iter().any(|e| e.kind == Kind::Message));
-        let (events, message) = (next.iter().map(started).collect(), next.as_ref().map(Waiting::to_shim));
+        let events = next.iter().map(started).collect();
+        let message = match &next {
+            Some(turn) => Some(turn.to_shim(&self.context, self.session.id).await),
+            None => None,
+        };
         if let Some(turn) = next {
             self.begin(turn);
         }

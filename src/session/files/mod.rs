@@ -10,7 +10,7 @@
 //! not active a snapshot is taken after it, so that it is as if its processes had never been there.
 
 mod snapshot;
-mod tool;
+pub(super) mod tool;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -69,7 +69,13 @@ pub enum FileError {
         /// The most that is allowed.
         max: u64,
     },
+    /// There is no room for a list as long as this one.
+    #[error("Too many files are being listed; try again")]
+    NoRoom,
 }
+
+/// Makes room in memory for so many bytes of a list in all; says whether it could.
+pub type MakeRoom<'a> = &'a (dyn Fn(usize) -> bool + Send + Sync);
 
 /// A file of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,14 +147,14 @@ impl Sessions {
     ///
     /// # Errors
     ///
-    /// [`SessionError::NoWorkspace`], [`SessionError::Download`].
-    pub async fn list_files(&self, tenant: &str, id: SessionId, hidden: bool) -> Result<List, SessionError> {
+    /// [`SessionError::NoWorkspace`], [`SessionError::Download`], [`FileError::NoRoom`].
+    pub async fn list_files(&self, tenant: &str, id: SessionId, hidden: bool, room: MakeRoom<'_>) -> Result<List, SessionError> {
         let row = self.get(tenant, id).await?;
         let excludes: Vec<&str> = NEVER.iter().chain(HIDDEN.iter().filter(|_| !hidden)).copied().collect();
         if self.has_sandbox(&row).await? {
             let visit = self.visit(&row, Purpose::Read).await?;
             let excludes = excludes.into_iter().map(str::to_owned).collect();
-            let mut files = tool::list(&visit, excludes, LIST_MAX as u64).await?;
+            let mut files = tool::list(&visit, excludes, LIST_MAX as u64, room).await?;
             let truncated = files.len() > LIST_MAX;
             files.truncate(LIST_MAX);
             return Ok(List { files, truncated, source: Source::Sandbox });
@@ -157,6 +163,11 @@ impl Sessions {
             Found::List(files, truncated) => (files, truncated),
             Found::File(_) | Found::Other(_) => (Vec::new(), false),
         };
+        // How many are made at a time is bounded already; this one may wait long to be taken.
+        let bytes = files.iter().map(|file| file.path.len() + size_of::<Listed>()).sum();
+        if !room(bytes) {
+            return Err(FileError::NoRoom.into());
+        }
         Ok(List { files, truncated, source: Source::Snapshot })
     }
 
@@ -245,12 +256,12 @@ impl Sessions {
         Ok(())
     }
 
-    async fn changeable(&self, tenant: &str, id: SessionId) -> Result<SessionRow, SessionError> {
+    pub(super) async fn changeable(&self, tenant: &str, id: SessionId) -> Result<SessionRow, SessionError> {
         let row = self.get(tenant, id).await?;
         if row.status == Status::Ended { Err(SessionError::Over) } else { Ok(row) }
     }
 
-    async fn visit(&self, row: &SessionRow, purpose: Purpose) -> Result<Visit, SessionError> {
+    pub(super) async fn visit(&self, row: &SessionRow, purpose: Purpose) -> Result<Visit, SessionError> {
         match self.ask(row, |reply| Request::Visit { purpose, reply }).await {
             Err(SessionError::Status(Status::Ended)) => Err(SessionError::Over),
             visit => visit,
@@ -258,7 +269,7 @@ impl Sessions {
     }
 
     /// Writes down a change. What a session without processes has is in a snapshot then.
-    async fn changed(&self, row: &SessionRow, data: serde_json::Value) -> Result<(), SessionError> {
+    pub(super) async fn changed(&self, row: &SessionRow, data: serde_json::Value) -> Result<(), SessionError> {
         let data = data.to_string();
         self.ask(row, |reply| Request::Note { data, reply }).await?;
         if self.get(&row.tenant, row.id).await?.status != Status::Active {

@@ -5,8 +5,8 @@ use std::pin::Pin;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::{FileError, Listed, PIECES, STALL_DEADLINE};
-use crate::link::daemon::{Input, LinkError, Output};
+use super::{FileError, Listed, MakeRoom, PIECES, STALL_DEADLINE};
+use crate::link::daemon::{Input, LinkError, Output, ShimHandle};
 use crate::link::files::Refusal;
 use crate::link::shim::{Job, Run, RunEnd, Stream};
 use crate::report::chain;
@@ -31,8 +31,8 @@ pub struct Tool {
     said: Vec<u8>,
     /// Makes an error of what is no [`FileError`].
     failed: fn(String) -> SessionError,
-    /// Keeps its sandbox awake.
-    _visit: Visit,
+    /// Keeps its sandbox awake, where nothing else does.
+    _visit: Option<Visit>,
 }
 
 impl Tool {
@@ -43,10 +43,21 @@ impl Tool {
         input: bool,
         failed: fn(String) -> SessionError,
     ) -> Result<(Self, Option<Input>), SessionError> {
-        let run = Run { job, input, timeout_ms: Some(TIMEOUT_MS), output_max: None, starts: false };
-        let running = visit.shim.run(run).await.map_err(|error| failed(chain(&error)))?;
+        let (tool, input) = Self::start_in(&visit.shim, job, input, failed).await?;
+        Ok((Self { _visit: Some(visit.clone()), ..tool }, input))
+    }
+
+    /// Starts one in a sandbox that is awake.
+    async fn start_in(
+        shim: &ShimHandle,
+        job: Job,
+        input: bool,
+        failed: fn(String) -> SessionError,
+    ) -> Result<(Self, Option<Input>), SessionError> {
+        let run = Run { job, input, timeout_ms: Some(TIMEOUT_MS), output_max: None, starts: false, terminal: None };
+        let running = shim.run(run).await.map_err(|error| failed(chain(&error)))?;
         let (output, end) = (running.output, Box::pin(running.end));
-        Ok((Self { output, end, said: Vec::new(), failed, _visit: visit.clone() }, running.input))
+        Ok((Self { output, end, said: Vec::new(), failed, _visit: None }, running.input))
     }
 
     /// The next piece of its standard output.
@@ -103,18 +114,29 @@ impl Tool {
 }
 
 /// The files of the workspace, at most `max` and one.
-pub async fn list(visit: &Visit, excludes: Vec<String>, max: u64) -> Result<Vec<Listed>, SessionError> {
+pub async fn list(visit: &Visit, excludes: Vec<String>, max: u64, room: MakeRoom<'_>) -> Result<Vec<Listed>, SessionError> {
     let (mut tool, _) = Tool::start(visit, Job::List { excludes, max }, false, SessionError::Download).await?;
     let mut records = Vec::new();
     while let Some(bytes) = tool.next().await {
-        records.extend(bytes);
-        if records.len() > LIST_BYTES_MAX {
-            return Err(SessionError::Download(format!("the names of its files have more than {LIST_BYTES_MAX} bytes")));
-        }
+        add(&mut records, &bytes, room)?;
     }
     tool.end().await?;
     let listed = parse_all(&records, usize::try_from(max).unwrap_or(usize::MAX));
     listed.ok_or_else(|| SessionError::Download("the sandbox sends a list that can not be read".to_owned()))
+}
+
+/// Adds to the records of a list, within its bound and where there is room.
+fn add(records: &mut Vec<u8>, bytes: &[u8], room: MakeRoom<'_>) -> Result<(), SessionError> {
+    let length = records.len() + bytes.len();
+    if length > LIST_BYTES_MAX {
+        return Err(SessionError::Download(format!("the names of its files have more than {LIST_BYTES_MAX} bytes")));
+    }
+    // Once as they come, and once taken apart.
+    if !room(2 * length) {
+        return Err(FileError::NoRoom.into());
+    }
+    records.extend_from_slice(bytes);
+    Ok(())
 }
 
 /// At most `max` and one, whatever a sandbox sends.
@@ -164,7 +186,12 @@ pub async fn read(
 
 /// Writes a file.
 pub async fn write(visit: &Visit, path: String, content: &[u8]) -> Result<(), SessionError> {
-    let (tool, input) = Tool::start(visit, Job::Write { path }, true, SessionError::Upload).await?;
+    write_in(&visit.shim, path, content).await
+}
+
+/// Writes a file in a sandbox that is awake.
+pub async fn write_in(shim: &ShimHandle, path: String, content: &[u8]) -> Result<(), SessionError> {
+    let (tool, input) = Tool::start_in(shim, Job::Write { path }, true, SessionError::Upload).await?;
     let feed = async {
         if let Some(input) = input
             && input.write(content).await
@@ -189,6 +216,19 @@ mod tests {
         for record in [&b"12 1"[..], b"-1 0 x", b"x 1 y", b"1  y", b"1 2 "] {
             assert!(parse(record).is_none(), "{record:?}");
         }
+    }
+
+    #[test]
+    fn a_list_is_taken_as_far_as_there_is_room_for_it() {
+        let mut records = Vec::new();
+        let room = |bytes| bytes <= 40;
+        add(&mut records, &[0; 15], &room).expect("fits");
+        add(&mut records, &[0; 5], &room).expect("fits, twice");
+        let refused = add(&mut records, &[0], &room).expect_err("does not");
+        assert!(matches!(refused, SessionError::File(FileError::NoRoom)), "{refused}");
+        assert_eq!(records.len(), 20);
+        let refused = add(&mut Vec::new(), &vec![0; LIST_BYTES_MAX + 1], &|_| true).expect_err("more than any list has");
+        assert!(matches!(refused, SessionError::Download(_)), "{refused}");
     }
 
     #[test]

@@ -77,6 +77,27 @@ async fn a_change_while_the_sandbox_comes_up_counts_in_it() {
     assert_eq!(world.limited().last().map(|limits| limits.memory), Some(ByteCount(256 << 20)));
 }
 
+#[tokio::test]
+async fn what_was_packed_comes_back_whole_and_a_quota_counts_from_then_on() {
+    const LEAST: u64 = 16 << 20;
+    // What so much of an archive could be on the disk is more than the limit, or is not.
+    for (quota, kib, lifted) in [(true, 1025, true), (true, 1024, false), (false, 1025, false)] {
+        let mut world = World::new().await;
+        world.launcher.quota.store(quota, Ordering::SeqCst);
+        let row = world.left(Status::Active).await;
+        world.snapshot_of(SnapshotId { session: row.id, event: 1 }, Reason::Stop, kib).await;
+        let asked = change(json!({"diskMb": 16}));
+        soon("the answer", world.sessions.change_limits("default", row.id, asked)).await.expect("changes");
+        world.post(row.id, "first", IfBusy::Queue).await;
+        let mut shim = Shim::hello(world.connection().await, Uuid::now_v7(), None).await;
+        shim.set_up().await;
+        shim.given().await;
+        let disks: Vec<u64> = world.limited().iter().map(|limits| limits.disk.0).collect();
+        let wanted = if lifted { &[LEAST, 1025 << 14, LEAST][..] } else { &[LEAST] };
+        assert_eq!(disks, wanted, "{quota} {kib}");
+    }
+}
+
 /// The end of a turn that took so many tokens of a model.
 fn billed(turn: TurnId, tokens: u64) -> Value {
     let models = json!({"m": {"calls": 1, "inputTokens": tokens}});

@@ -9,6 +9,7 @@ mod limits;
 mod permissions;
 mod rewind;
 mod sandboxes;
+mod traces;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ use uuid::Uuid;
 use super::*;
 use crate::agent::ContentLimits;
 use crate::config::Settings;
+use crate::crypt::env::KeptEnv;
 use crate::link::frame::{self, Frame};
 use crate::link::shim::{EgressLimits, FromShim, PROTOCOL, RunEnd, Setup, ShimEvent, ShimState, ToShim, Turn};
 use crate::sandbox::walls::Walls;
@@ -34,12 +36,14 @@ use crate::sandbox::{Ended, LaunchError, Limits as UnitLimits, Listed, Pending, 
 use crate::snapshot::{About, Reason};
 use crate::store::sqlite::Sqlite;
 use crate::store::{Advance, EventRow, NewEvent, NewTurn};
+use crate::telemetry::trace::Tracer;
 use crate::wire::Timestamp;
 use crate::wire::egress::List;
 use crate::wire::event::Kind;
 use crate::wire::message::{IfBusy, TurnOptions};
 use crate::wire::permission::Behavior;
 use crate::wire::quantity::ByteCount;
+use crate::wire::session::CreateSession;
 
 /// How long anything may take before a test gives up on it.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -69,6 +73,8 @@ struct Fake {
     sticky: AtomicBool,
     /// How those that have no processes ended.
     ended: Mutex<Option<Ended>>,
+    /// The file system holds sandboxes to their disk while this is set.
+    quota: AtomicBool,
     /// The limits that sandboxes were started with or given later, in order.
     limited: Mutex<Vec<UnitLimits>>,
 }
@@ -216,6 +222,13 @@ impl Launcher for Fake {
         Box::pin(async { Ok(false) })
     }
 
+    fn quota(&self, _: Option<SandboxId>) -> Pending<'_, bool> {
+        Box::pin(async {
+            self.check()?;
+            Ok(self.quota.load(Ordering::SeqCst))
+        })
+    }
+
     fn lacks(&self) -> Vec<String> {
         Vec::new()
     }
@@ -234,15 +247,18 @@ struct World {
 /// A program that says the version which is wanted, and is never run for more.
 fn runtime(folder: &std::path::Path) -> std::path::PathBuf {
     let path = folder.join("claude");
-    std::fs::write(&path, "#!/bin/sh\necho '2.1.330 (Claude Code)'\n").expect("writes");
-    for open in [folder, &path] {
-        std::fs::set_permissions(open, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("opens");
-    }
+    crate::sandbox::conformance::install(&path, "#!/bin/sh\necho '2.1.330 (Claude Code)'\n");
+    std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("opens");
     path
 }
 
 impl World {
     async fn new() -> Self {
+        Self::with(Tracer::default()).await
+    }
+
+    /// One that tells of what it does.
+    async fn with(tracer: Tracer) -> Self {
         let folder = tempfile::Builder::new().prefix("ash").tempdir_in("/tmp").expect("folder");
         let store: Arc<dyn Store> = Arc::new(Sqlite::open(&folder.path().join("ash.db")).expect("opens"));
         let limits = ContentLimits { max_bytes: ByteCount(1 << 20), max_files: 10 };
@@ -258,6 +274,7 @@ impl World {
             connections: handed,
             changes: watch::Sender::new(0),
             down: AtomicBool::new(false),
+            quota: AtomicBool::new(false),
             stuck: AtomicBool::new(false),
             held: watch::Sender::new(false),
             kept: watch::Sender::new(false),
@@ -266,6 +283,8 @@ impl World {
             limited: Mutex::default(),
         });
         let settings = SessionSettings {
+            metrics: Metrics::default(),
+            tracer,
             credentials: Credentials::new(store.clone(), None),
             runtime: Some(runtime(folder.path())),
             limits: LimitRules { default: Settings::default().limits, max: Settings::default().max_limits },
@@ -278,6 +297,8 @@ impl World {
             snapshots: SnapshotRules { policy: SnapshotPolicy::Idle, keep: 3 },
             uploads: folder.path().join("uploads"),
             upload_bytes: ByteCount(1 << 20),
+            attachments: attachments::Files::new(folder.path()),
+            attachment_bytes: ByteCount(1 << 20),
             ask: Ask { timeout_ms: Some(1000), on_timeout: Behavior::Deny },
             egress: EgressRules { bound: List::everything(), private: Vec::new(), limits: EgressLimits::default() },
         };
@@ -304,7 +325,8 @@ impl World {
             sandbox: SandboxId::new(),
             model: None,
             system_prompt: None,
-            extra_env: BTreeMap::new(),
+            prompt_version: None,
+            extra_env: KeptEnv::default(),
             config: SessionConfig::default(),
             parent: None,
             conversed: false,
@@ -325,8 +347,14 @@ impl World {
         let data = json!({"turnId": id, "kind": "user", "content": "left"}).to_string();
         let mut events = vec![row_event(Kind::TurnQueued, id, "{}".to_owned())];
         events.extend(running.then(|| row_event(Kind::TurnStarted, id, data)));
-        let queued =
-            vec![NewTurn { id, content: "\"left\"".to_owned(), options: TurnOptions::default(), key: None, jumps: false }];
+        let queued = vec![NewTurn {
+            id,
+            content: "\"left\"".to_owned(),
+            options: TurnOptions::default(),
+            key: None,
+            jumps: false,
+            trace: None,
+        }];
         self.store.advance(session, Advance { events, queued, ..Advance::default() }).await.expect("stores");
         id
     }
@@ -344,6 +372,11 @@ impl World {
 
     /// Adds a snapshot of a session.
     async fn snapshot(&self, id: SnapshotId, reason: Reason) {
+        self.snapshot_of(id, reason, 1).await;
+    }
+
+    /// The same, of so many KiB.
+    async fn snapshot_of(&self, id: SnapshotId, reason: Reason, kib: usize) {
         let about = About {
             id,
             agent_name: "test".to_owned(),
@@ -354,7 +387,9 @@ impl World {
             reason,
         };
         let mut writer = self.sessions.context.snapshots.begin(about).await.expect("begins");
-        writer.chunk(vec![0; 1024]).await.expect("writes");
+        for _ in 0..kib {
+            writer.chunk(vec![0; 1024]).await.expect("writes");
+        }
         writer.finish(None).await.expect("is whole");
     }
 

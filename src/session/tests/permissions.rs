@@ -259,6 +259,7 @@ async fn a_message_that_interrupts_does_so_also_if_the_daemon_dies_in_between() 
                 options: TurnOptions::default(),
                 key: None,
                 jumps: true,
+                trace: None,
             }],
             ..Advance::default()
         };

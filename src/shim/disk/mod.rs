@@ -19,7 +19,8 @@
 //! from time to time since others may have freed what this one took, the files are looked through, by a
 //! thread of its own ([`Measurer`]) that was there before anything ran inside, and never longer than a
 //! part of the time. What can hide from it: a deleted file that no descriptor, but a mapping or a message on its way
-//! holds, and what is moved all the time. A quota of the file system counts these, too.
+//! holds, and what is moved all the time. Where the file system has quotas, the launcher sets one somewhat above
+//! the limit, which counts these, too.
 
 mod held;
 mod walk;
@@ -91,6 +92,18 @@ impl Filled {
     }
 }
 
+/// What is at work inside, as far as is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// Programs, or a turn.
+    Busy,
+    /// Nothing. What a program left running may be all the same.
+    Idle,
+    /// As [`Self::Idle`], and all of it is packed. A look opens folders that are closed to their owner, and they
+    /// would be packed as open: so there is none without need.
+    Packing,
+}
+
 /// What a look found.
 #[derive(Debug, Clone, Copy)]
 pub struct Found {
@@ -98,10 +111,34 @@ pub struct Found {
     pub taken: Taken,
     /// Whether both folders could be looked through.
     is_whole: bool,
+    /// Whether it is all that is taken, and not the part that was too much.
+    is_all: bool,
     /// What the file system said before it.
     filled: Option<Filled>,
     began: Instant,
     ended: Instant,
+}
+
+/// How much of what is taken a look saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// All of it, which is so much.
+    All(Taken),
+    /// As much as is too much.
+    Part,
+    /// Not all, as somebody closes or moves folders.
+    Unknown,
+}
+
+impl Found {
+    /// How much it saw.
+    pub const fn seen(&self) -> Seen {
+        match (self.is_whole, self.is_all) {
+            (false, _) => Seen::Unknown,
+            (true, false) => Seen::Part,
+            (true, true) => Seen::All(self.taken),
+        }
+    }
 }
 
 /// What follows from it.
@@ -135,13 +172,25 @@ pub struct Watch {
     wanted: Option<Instant>,
     /// Looks one after the other that did not see all.
     in_part: u32,
+    /// Whether the next look goes to the end, however much it finds.
+    is_to_end: bool,
 }
 
 impl Watch {
     /// Watches nothing yet.
     pub const fn new() -> Self {
         let state = State::Within;
-        Self { measurer: None, limit: None, state, last: None, asked_at: None, is_looking: false, wanted: None, in_part: 0 }
+        Self {
+            measurer: None,
+            limit: None,
+            state,
+            last: None,
+            asked_at: None,
+            is_looking: false,
+            wanted: None,
+            in_part: 0,
+            is_to_end: false,
+        }
     }
 
     /// Starts the thread that looks through the folders in `state`, if it does not run, before anything runs
@@ -190,19 +239,25 @@ impl Watch {
         last.taken.is_beyond(limit.and(far))
     }
 
+    /// What may be taken; `None` if that is not limited.
+    pub const fn most_allowed(&self) -> Option<Taken> {
+        self.limit
+    }
+
     /// When to [`tick`](Self::tick).
-    pub fn next(&self, is_busy: bool) -> Option<Instant> {
+    pub fn next(&self, work: Work) -> Option<Instant> {
         if self.is_looking || self.limit.is_none() || self.measurer.is_none() {
             return None;
         }
-        let every = if is_busy { TICK } else { IDLE_TICK };
+        // What fills the disk while it is packed is to be found as soon as what a turn does.
+        let every = if work == Work::Idle { IDLE_TICK } else { TICK };
         Some(self.asked_at.map_or_else(Instant::now, |at| at + every))
     }
 
     /// Asks the file system, and has the files looked through if need be.
-    pub fn tick(&mut self, now: Instant, is_busy: bool, filled: Option<Filled>) {
+    pub fn tick(&mut self, now: Instant, work: Work, filled: Option<Filled>) {
         self.asked_at = Some(now);
-        if !self.is_looking && self.is_due(now, is_busy, filled) {
+        if !self.is_looking && self.is_due(now, work, filled) {
             self.look();
         }
     }
@@ -215,19 +270,29 @@ impl Watch {
         }
     }
 
-    fn is_due(&self, now: Instant, is_busy: bool, filled: Option<Filled>) -> bool {
+    /// Has all of it measured, also beyond what is too much. False if nobody can.
+    pub fn measure(&mut self) -> bool {
+        self.is_to_end = true;
+        if !self.is_looking {
+            self.look();
+        }
+        self.is_looking
+    }
+
+    fn is_due(&self, now: Instant, work: Work, filled: Option<Filled>) -> bool {
         let (Some(most), Some(last)) = (self.most(), self.last) else { return self.limit.is_some() };
         let cost = last.ended.duration_since(last.began);
         let age = now.duration_since(last.ended);
         let more = filled.and_then(|filled| Some(filled.since(last.filled?)));
         let may_be_over = more.is_some_and(|more| last.taken.and(more).is_beyond(most));
-        let patrol = match filled.and_then(|filled| filled.files) {
+        let patrol = match (work, filled.and_then(|filled| filled.files)) {
+            (Work::Packing, _) => None,
             // The file system does not tell how many there are, as btrfs.
-            None => BLIND_PATROL.max(cost * BLIND_SHARE),
-            Some(_) if is_busy => PATROL.max(cost * PATROL_SHARE),
-            Some(_) => IDLE_PATROL.max(cost * PATROL_SHARE),
+            (_, None) => Some(BLIND_PATROL.max(cost * BLIND_SHARE)),
+            (Work::Busy, Some(_)) => Some(PATROL.max(cost * PATROL_SHARE)),
+            (Work::Idle, Some(_)) => Some(IDLE_PATROL.max(cost * PATROL_SHARE)),
         };
-        (may_be_over && age >= cost * SHARE) || age >= patrol
+        (may_be_over && age >= cost * SHARE) || patrol.is_some_and(|patrol| age >= patrol)
     }
 
     /// More than this is too much. `None` where it has to be measured how much there is.
@@ -239,7 +304,8 @@ impl Watch {
     }
 
     fn look(&mut self) {
-        let most = self.most();
+        let most = self.most().filter(|_| !self.is_to_end);
+        self.is_to_end = false;
         self.is_looking = self.measurer.as_ref().is_some_and(|measurer| measurer.look(most));
     }
 
@@ -336,13 +402,12 @@ fn look(state: &Path, most: Option<Taken>) -> Found {
             tracing::warn!(folder = name, %error, "what is on the disk can not be measured now, trying again");
         }
     }
-    if !most.is_some_and(|most| taken.is_beyond(most))
-        && let Ok(stat) = nix::sys::stat::stat(state)
-    {
+    let is_all = !most.is_some_and(|most| taken.is_beyond(most));
+    if is_all && let Ok(stat) = nix::sys::stat::stat(state) {
         match held::bytes(stat.st_dev) {
             Some(bytes) => taken.bytes = taken.bytes.saturating_add(bytes),
             None => is_whole = false,
         }
     }
-    Found { taken, is_whole, filled, began, ended: Instant::now() }
+    Found { taken, is_whole, is_all, filled, began, ended: Instant::now() }
 }

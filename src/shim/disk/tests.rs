@@ -144,7 +144,7 @@ fn watch() -> Watch {
 
 fn found(taken: Taken, filled: Taken, began: Instant, took: Duration) -> Found {
     let filled = Some(Filled { bytes: filled.bytes, files: Some(filled.files) });
-    Found { taken, is_whole: true, filled, began, ended: began + took }
+    Found { taken, is_whole: true, is_all: true, filled, began, ended: began + took }
 }
 
 #[tokio::test]
@@ -152,21 +152,30 @@ async fn files_are_looked_through_only_where_it_may_be_too_much_and_never_for_lo
     let now = Instant::now();
     let filled = |files, mib| Some(Filled { bytes: mib * MIB, files: Some(files) });
     let mut watch = watch();
-    assert!(watch.is_due(now, true, filled(50_000, 5000)), "the first look");
+    assert!(watch.is_due(now, Work::Busy, filled(50_000, 5000)), "the first look");
     let took = Duration::from_millis(200);
     assert_eq!(watch.found(found(at(10, 10), at(50_000, 5000), now, took)), Verdict::Fine);
     let later = |millis| now + took + Duration::from_millis(millis);
-    assert!(!watch.is_due(later(2000), true, filled(50_000, 5000)));
-    assert!(!watch.is_due(later(2000), true, filled(50_900, 5090)), "even if all of it were ours, it would not be too much");
-    assert!(watch.is_due(later(2000), true, filled(50_000, 5091)));
-    assert!(watch.is_due(later(2000), true, filled(50_991, 5000)), "files count, too");
-    assert!(!watch.is_due(later(999), true, filled(60_000, 6000)), "a look that takes long comes seldom");
-    assert!(watch.is_due(later(10_000), true, filled(0, 0)), "others may have freed what we took");
-    assert!(!watch.is_due(later(10_000), false, filled(0, 0)));
-    assert!(watch.is_due(later(60_000), false, filled(0, 0)));
+    assert!(!watch.is_due(later(2000), Work::Busy, filled(50_000, 5000)));
+    assert!(
+        !watch.is_due(later(2000), Work::Busy, filled(50_900, 5090)),
+        "even if all of it were ours, it would not be too much"
+    );
+    assert!(watch.is_due(later(2000), Work::Busy, filled(50_000, 5091)));
+    assert!(watch.is_due(later(2000), Work::Busy, filled(50_991, 5000)), "files count, too");
+    assert!(!watch.is_due(later(999), Work::Busy, filled(60_000, 6000)), "a look that takes long comes seldom");
+    assert!(watch.is_due(later(10_000), Work::Busy, filled(0, 0)), "others may have freed what we took");
+    assert!(!watch.is_due(later(10_000), Work::Idle, filled(0, 0)));
+    assert!(watch.is_due(later(60_000), Work::Idle, filled(0, 0)));
     let unknown = |mib| Some(Filled { bytes: mib * MIB, files: None });
-    assert!(!watch.is_due(later(1_999), true, unknown(5000)) && watch.is_due(later(2_000), true, unknown(5000)));
-    assert!(watch.is_due(later(1_000), true, unknown(5091)), "bytes are counted everywhere");
+    assert!(!watch.is_due(later(1_999), Work::Busy, unknown(5000)) && watch.is_due(later(2_000), Work::Busy, unknown(5000)));
+    assert!(watch.is_due(later(1_000), Work::Busy, unknown(5091)), "bytes are counted everywhere");
+    // While all of it is packed there is a look where there may be too much, and otherwise none.
+    for long_later in [filled(50_900, 5090), unknown(5090)] {
+        assert!(!watch.is_due(later(600_000), Work::Packing, long_later));
+    }
+    assert!(watch.is_due(later(1_000), Work::Packing, filled(50_000, 5091)));
+    assert!(watch.is_due(later(1_000), Work::Packing, unknown(5091)));
 }
 
 #[tokio::test]
@@ -217,9 +226,9 @@ async fn a_limit_that_is_raised_counts_at_once_and_one_that_is_lowered_is_looked
     watch.limit(Some(at(1000, 300)));
     assert!(!watch.is_over());
     watch.limit(Some(at(1000, 150)));
-    assert!(watch.is_due(now, false, None));
+    assert!(watch.is_due(now, Work::Idle, None));
     watch.limit(None);
-    assert_eq!((watch.is_over(), watch.next(true)), (false, None));
+    assert_eq!((watch.is_over(), watch.next(Work::Busy)), (false, None));
 }
 
 #[tokio::test]
@@ -228,7 +237,7 @@ async fn a_look_that_failed_says_nothing_and_a_turn_is_not_given_for_it() {
     let mut watch = watch();
     let failed = |began| Found { is_whole: false, ..found(at(0, 0), at(0, 0), began, Duration::ZERO) };
     assert_eq!(watch.found(failed(now)), Verdict::Fine);
-    assert!(watch.is_due(now, true, None), "as if there had been none");
+    assert!(watch.is_due(now, Work::Busy, None), "as if there had been none");
     for _ in 0..2 {
         watch.found(found(at(1, 200), at(1, 200), now, Duration::ZERO));
     }
@@ -244,4 +253,7 @@ async fn a_look_that_failed_says_nothing_and_a_turn_is_not_given_for_it() {
     assert!(!look(&root, None).is_whole, "there is nothing");
     FOLDERS.iter().for_each(|name| fs::create_dir(root.join(name)).expect("made"));
     assert!(look(&root, None).is_whole && look(&root, None).taken.files == 2);
+    assert_eq!(look(&root, Some(at(2, 1))).seen(), Seen::All(look(&root, None).taken));
+    assert_eq!(look(&root, Some(at(1, 1))).seen(), Seen::Part, "a look that ended early");
+    assert_eq!(failed(now).seen(), Seen::Unknown);
 }

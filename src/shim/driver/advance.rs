@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::limits::ProcessLimits;
-use super::snapshot::{Packing, refuse_conversation, snapshot_argv};
+use super::snapshot::{Packing, refuse_conversation, snapshot_argv, state_options};
 use super::{Driver, Input, ProcessState, RoomState, Running, STOP_DEADLINE, Unpacking};
 use crate::link::shim::{DISK_FULL, EndState, HOME_INSIDE, LogLevel, Op, Room, WORKSPACE_INSIDE};
 use crate::report;
@@ -91,6 +91,10 @@ impl Driver {
             let bytes = session.adapter.begin(&session.setup.options, &current.turn);
             current.begun = true;
             self.bills.begin(current.turn.id);
+            // Not for one that the runtime is given once more.
+            if self.said.0 != Some(current.turn.id) {
+                self.said = (Some(current.turn.id), 0);
+            }
             tracing::debug!(turn_id = %current.turn.id, "turn begins");
             self.write(bytes).await;
         }
@@ -205,8 +209,8 @@ impl Driver {
     pub(super) async fn unpack(&mut self, connection: ConnectionId, op: Op, archive: Archive, chunks: mpsc::Receiver<Vec<u8>>) {
         let has_turn = self.has_turn();
         let bad_id = match &archive {
-            Archive::Snapshot(Some(id)) => refuse_conversation(id),
-            Archive::Agent | Archive::Snapshot(None) | Archive::Bundle { .. } => None,
+            Archive::Snapshot { conversation: Some(id), .. } => refuse_conversation(id),
+            Archive::Agent | Archive::Snapshot { conversation: None, .. } | Archive::Bundle { .. } => None,
         };
         let refusal = match () {
             () if self.unpacking.is_some() => "the workspace is being unpacked",
@@ -214,7 +218,7 @@ impl Driver {
             () if self.stop_at.is_some() => "the sandbox is being stopped",
             () if has_turn => "a turn is running",
             () if self.inner().is_none() => "the sandbox is not open",
-            () if matches!(archive, Archive::Bundle { replace: false }) && self.disk.is_over() => DISK_FULL,
+            () if matches!(archive, Archive::Bundle { replace: false, .. }) && self.disk.is_over() => DISK_FULL,
             () => bad_id.unwrap_or(""),
         };
         if !refusal.is_empty() {
@@ -224,7 +228,7 @@ impl Driver {
             // It has read the files that now go away.
             self.end_process();
         }
-        self.unpacking = Some(Unpacking { connection, op, archive, chunks: Some(chunks) });
+        self.unpacking = Some(Unpacking { connection, op, archive, chunks: Some(chunks), is_too_much: false });
     }
 
     fn advance_unpack(&mut self) {
@@ -242,11 +246,11 @@ impl Driver {
         }
         let argv = match &unpacking.archive {
             Archive::Agent => [INIT_INSIDE, "unpack", WORKSPACE_INSIDE].map(str::to_owned).into(),
-            Archive::Snapshot(_) => snapshot_argv("restore"),
-            Archive::Bundle { replace } => {
+            Archive::Snapshot { .. } => snapshot_argv("restore"),
+            Archive::Bundle { replace, state } => {
                 let over = (!replace).then_some("--over");
                 let argv = [INIT_INSIDE, "restore", WORKSPACE_INSIDE, HOME_INSIDE].into_iter().chain(over);
-                argv.map(str::to_owned).collect()
+                argv.map(str::to_owned).chain(state.then(state_options).into_iter().flatten()).collect()
             }
         };
         self.unpacked = false;
@@ -266,16 +270,18 @@ impl Driver {
     }
 
     pub(super) fn unpacked(&mut self, result: Result<(), UnpackError>) {
-        let Some(Unpacking { connection, op, archive, .. }) = self.unpacking.take() else { return };
-        let is_added = matches!(archive, Archive::Bundle { replace: false });
+        let Some(Unpacking { connection, op, archive, is_too_much, .. }) = self.unpacking.take() else { return };
+        let is_added = matches!(archive, Archive::Bundle { replace: false, .. });
+        // A daemon after this one would take for whole what lacks a part.
+        let is_last = archive.is_last();
         let result = result
-            .map_err(|error| report::chain(&error))
+            .map_err(|error| if is_too_much { DISK_FULL.to_owned() } else { report::chain(&error) })
             .and_then(|()| match archive {
                 Archive::Agent | Archive::Bundle { .. } => Ok(()),
-                Archive::Snapshot(conversation) => self.adopt(conversation),
+                Archive::Snapshot { conversation, .. } => self.adopt(conversation),
             })
-            .and_then(|()| self.memory.set_unpacked(true).map_err(|error| format!("write to the spool folder: {error}")));
-        self.unpacked = result.is_ok();
+            .and_then(|()| self.memory.set_unpacked(is_last).map_err(|error| format!("write to the spool folder: {error}")));
+        self.unpacked = result.is_ok() && is_last;
         if let Err(error) = &result {
             tracing::warn!(error, "workspace was not unpacked");
         }
@@ -295,6 +301,9 @@ impl Driver {
         self.record_egress(egress);
         if self.spool_retry_at.take_if(|at| *at <= Instant::now()).is_some() {
             self.spool.retry();
+        }
+        if self.tab_at.is_some_and(|at| at <= Instant::now()) {
+            self.keep_tab();
         }
         if self.kill_at.is_some_and(|at| at <= Instant::now()) {
             self.kill_at = None;

@@ -36,6 +36,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use self::export::Export;
+pub use self::full::SAID_MAX;
 use self::limits::ProcessLimits;
 use self::permission::Deadlines;
 use self::run::Program;
@@ -57,9 +58,11 @@ use super::process::{FromProcess, Process};
 use super::room::{Opened, RoomError};
 use super::run::RunError;
 use super::spool::Spool;
+use super::tab::{self, Tab};
 use super::turns::Turns;
 use super::unpack::UnpackError;
 use crate::cgroup::Cgroup;
+use crate::egress::fetch::Note;
 use crate::link::shim::{FromShim, Op, Room, RunEnd, Setup, ShimState, ToShim};
 use crate::report;
 use crate::runtime::{Adapter, Event, claude::Claude};
@@ -106,6 +109,7 @@ pub struct Driver {
     to_self: mpsc::Sender<Input>,
     terminate: Signal,
     spool: Spool,
+    tab: Tab,
     link: Option<Link>,
     gateway: Gateway,
     /// Bounds how fast the output of the runtime is read.
@@ -114,7 +118,7 @@ pub struct Driver {
     gateway_waits: mpsc::Receiver<Wait>,
     egress: Egress,
     /// What was reached, or not, as it happens.
-    egress_notes: mpsc::Receiver<egress::Note>,
+    egress_notes: mpsc::Receiver<Note>,
     egress_told: egress::Fold,
     memory: Memory,
     unpacked: bool,
@@ -134,6 +138,8 @@ pub struct Driver {
     /// When the requests for permission that wait are answered by themselves.
     asked: Deadlines,
     bills: Bills,
+    /// The turn that was given to the runtime last, and the bytes that it said since.
+    said: (Option<TurnId>, u64),
     /// Turns that reached a limit and are being ended, each with its cause.
     reached: Vec<(TurnId, String)>,
     /// Those of the process that runs, or is being started.
@@ -149,6 +155,8 @@ pub struct Driver {
     stop_at: Option<Instant>,
     /// When a disk that took no events is tried again.
     spool_retry_at: Option<Instant>,
+    /// When it is looked again for what model calls took.
+    tab_at: Option<Instant>,
 }
 
 /// Whose sandbox it is.
@@ -195,6 +203,8 @@ struct Unpacking {
     archive: Archive,
     /// `None` once it has begun.
     chunks: Option<mpsc::Receiver<Vec<u8>>>,
+    /// Whether it was ended, since there is too much on the disk.
+    is_too_much: bool,
 }
 
 enum Next {
@@ -202,7 +212,7 @@ enum Next {
     Output(FromProcess),
     Permit(mpsc::OwnedPermit<Vec<u8>>),
     Packed(FromPack),
-    Egress(egress::Note),
+    Egress(Note),
     Waits(Wait),
     Unlinked,
     Deadline,
@@ -217,15 +227,17 @@ impl Driver {
         let memory = Memory::new(&args.state);
         let bills = Bills::new(Cgroup::own(args.sandbox));
         let spool = Spool::open(memory.folder(), args.spool_max);
+        let (tab, left) = Tab::open(memory.folder(), &spool);
         let (egress, egress_notes) = Egress::new();
-        let (gateway, gateway_waits) = Gateway::new();
-        Ok(Self {
+        let (gateway, gateway_waits) = Gateway::new(egress.clone());
+        let mut driver = Self {
             args: Arc::new(args),
             oom: Arc::new(oom),
             inbox,
             to_self,
             terminate: signal(SignalKind::terminate())?,
             spool,
+            tab,
             link: None,
             gateway,
             gateway_waits,
@@ -240,7 +252,7 @@ impl Driver {
             packing: None,
             exports: Vec::new(),
             programs: Vec::new(),
-            book: Logbook::default(),
+            book: Logbook::new(),
             room: RoomState::Closed,
             plan: None,
             session: None,
@@ -248,6 +260,7 @@ impl Driver {
             turns: Turns::default(),
             asked: Deadlines::default(),
             bills,
+            said: (None, 0),
             reached: Vec::new(),
             process_limits: ProcessLimits::default(),
             disk: disk::Watch::new(),
@@ -256,7 +269,12 @@ impl Driver {
             kill_at: None,
             stop_at: None,
             spool_retry_at: None,
-        })
+            tab_at: None,
+        };
+        // Before a daemon hears how many events there are.
+        driver.record_usage(left);
+        driver.spool.flush();
+        Ok(driver)
     }
 
     /// Works until the shim is stopped.
@@ -297,7 +315,12 @@ impl Driver {
             self.spool_retry_at.get_or_insert_with(|| Instant::now() + SPOOL_RETRY);
         }
         let (asked, told, slow) = (self.asked.next(), self.egress_told.next(), self.turn_deadline());
-        let deadlines = [self.kill_at, self.stop_at, asked, self.spool_retry_at, told, slow, self.disk_deadline()];
+        // Calls come from what runs inside only, whether or not a turn runs.
+        self.tab_at = match &self.room {
+            RoomState::Open { .. } => Some(self.tab_at.unwrap_or_else(|| Instant::now() + tab::LOOK_EVERY)),
+            _ => None,
+        };
+        let deadlines = [self.kill_at, self.stop_at, asked, self.spool_retry_at, told, slow, self.disk_deadline(), self.tab_at];
         let deadline = deadlines.into_iter().flatten().min();
         let out = self.link.as_ref().filter(|link| link.has_work(&self.spool)).map(|link| link.out.clone());
         let takes_chunk = self.link.as_ref().is_some_and(Link::takes_chunk);
@@ -403,6 +426,7 @@ impl Driver {
                 }
             }
             ToShim::Run { op, run } => self.run_program(id, op, *run),
+            ToShim::Resize { op, size } => self.run_resize(op, size),
             ToShim::Stop => self.stop().await,
             // They have been taken by the connection.
             ToShim::Hello { .. } | ToShim::Unpack { .. } | ToShim::Restore { .. } | ToShim::Lay { .. } => {}
@@ -475,7 +499,7 @@ impl Driver {
     }
 
     /// Takes an attempt to reach something.
-    fn egress(&mut self, note: egress::Note) {
+    fn egress(&mut self, note: Note) {
         let event = self.egress_told.take(note, Instant::now());
         self.record_egress(event);
     }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::{Driver, Input};
 use crate::link::shim::{
@@ -18,9 +18,13 @@ use crate::shim::connection::ConnectionId;
 use crate::shim::env::{environment, with_bindings};
 use crate::shim::run::{self, Outgoing, RunError};
 use crate::wire::limits::Reached;
+use crate::wire::terminal::TerminalSize;
 
 /// The shell of commands: the one that every system has.
 const SHELL: &str = "/bin/sh";
+
+/// The variable that names the kind of terminal.
+const TERM: &str = "TERM";
 
 /// A program that is running.
 #[derive(Debug)]
@@ -35,6 +39,8 @@ pub struct Program {
     credit: Arc<Semaphore>,
     /// Takes its input; `None` once that has ended, or if there is none.
     input: Option<mpsc::Sender<Vec<u8>>>,
+    /// The size of its terminal, if it has one.
+    size: watch::Sender<Option<TerminalSize>>,
     /// Dropped, it ends the program.
     wanted: Option<oneshot::Sender<()>>,
     /// The limit for which it is being ended.
@@ -70,22 +76,34 @@ impl Driver {
         let (Some(inner), Some(out), Some(session), None) = (self.inner(), out, &self.session, refusal) else {
             return self.reply(connection, op, Err(refusal.unwrap_or("the sandbox is not open").to_owned()));
         };
+        let (size, sizes) = watch::channel(run.terminal.as_ref().map(|terminal| terminal.size));
         // Names in it that a session can not set were told of when the runtime was started.
         let env = if is_command {
-            environment(Vec::new(), &with_bindings(&session.setup.env, &session.setup.gateway.bindings)).0
+            let term = run.terminal.map(|terminal| (TERM.to_owned(), terminal.term));
+            let session = with_bindings(&session.setup.env, &session.setup.gateway.bindings);
+            environment(term.into_iter().collect(), &session).0
         } else {
             Vec::new()
         };
         let starts = run.starts;
         let argv = argv(run.job);
-        let program = run::Program { argv, env, timeout_ms: run.timeout_ms, output_max: run.output_max };
+        let program = run::Program { argv, env, timeout_ms: run.timeout_ms, output_max: run.output_max, terminal: sizes };
         let credit = Arc::new(Semaphore::new(PACK_CREDIT as usize));
         // One more, for the end of the input.
         let (input, parts) = mpsc::channel(INPUT_CREDIT as usize + 1);
         let (wanted, unwanted) = oneshot::channel();
         let input = run.input.then_some(input);
-        let program_of_it =
-            Program { connection, op, is_command, starts, credit: credit.clone(), input, wanted: Some(wanted), reached: None };
+        let program_of_it = Program {
+            connection,
+            op,
+            is_command,
+            starts,
+            credit: credit.clone(),
+            input,
+            size,
+            wanted: Some(wanted),
+            reached: None,
+        };
         self.programs.push(program_of_it);
         let outgoing = Outgoing { op, out, credit };
         self.later(async move { Input::Ran(connection, op, run::run(inner, program, parts, outgoing, unwanted).await) });
@@ -104,6 +122,12 @@ impl Driver {
         }
         if is_end {
             program.input = None;
+        }
+    }
+
+    pub(super) fn run_resize(&self, op: Op, size: TerminalSize) {
+        if let Some(program) = self.programs.iter().find(|program| program.op == op && program.size.borrow().is_some()) {
+            program.size.send_replace(Some(size));
         }
     }
 

@@ -1,5 +1,6 @@
 //! Turns: given, interrupted, and what the runtime makes of them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::json;
@@ -71,6 +72,10 @@ impl Driver {
             FromProcess::Line(_) if running.broken.is_some() => {}
             FromProcess::Line(line) => {
                 self.bills.sample();
+                if let Some(cause) = self.count_said(line.len()) {
+                    self.note_full(&cause);
+                    return self.break_process(cause).await;
+                }
                 let Some(session) = &mut self.session else { return };
                 match session.adapter.read(line) {
                     Ok(outputs) => self.perform(outputs).await,
@@ -186,6 +191,12 @@ impl Driver {
         self.tell_shortage(&end);
         let is_cut = end.state != EndState::Completed;
         end.usage = self.bills.end(turn, || self.gateway.take(is_cut));
+        if let Some(usage) = &mut end.usage {
+            usage.model_calls = self.gateway.take_calls();
+        }
+        if end.usage.is_some() {
+            self.tab.billed(&self.spool);
+        }
         self.record(Event::new(Some(turn), Kind::TurnEnded, &end));
         self.turns.over(turn);
     }
@@ -205,9 +216,21 @@ impl Driver {
         let mut models = self.gateway.take(true);
         // A call that was billed as far as it told has nothing more.
         models.retain(|_, usage| *usage != ModelUsage::default());
+        self.record_usage(models);
+    }
+
+    /// Tells of what is on no bill.
+    pub(super) fn record_usage(&mut self, models: BTreeMap<String, ModelUsage>) {
         if !models.is_empty() {
+            self.tab.billed(&self.spool);
             self.record(Event::new(None, Kind::Lifecycle, &Leftover::Usage { models, cost_usd: None }));
         }
+    }
+
+    /// Writes down what is on no bill yet, for the next shim if this one is killed.
+    pub(super) fn keep_tab(&mut self) {
+        self.tab_at = None;
+        self.tab.keep(self.gateway.leftover(), &self.spool);
     }
 
     /// Ends the current turn, which can not begin.

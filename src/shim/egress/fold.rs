@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Note;
+use crate::egress::fetch::Note;
 use crate::wire::egress::{EgressEvent, Verdict};
 
 /// How long attempts of one kind are folded.

@@ -21,9 +21,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::policy::Refusal;
 use super::stream::Guarded;
 use super::{Egress, Failure, HEAD_DEADLINE, Outside, Way, bound, lock, tunnel};
+use crate::egress::policy::Refusal;
 use crate::shim::gateway::end_to_end;
 use crate::wire::egress::Target;
 

@@ -29,7 +29,6 @@ mod fold;
 mod hello;
 mod http;
 mod meter;
-mod policy;
 mod socks;
 mod stream;
 #[cfg(test)]
@@ -38,7 +37,7 @@ mod tunnel;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -50,10 +49,12 @@ use tokio::time::{Instant, timeout};
 use self::bound::Bindings;
 pub use self::fold::Fold;
 pub use self::meter::Meter;
-use self::policy::{Policy, Refusal};
 use self::stream::Guarded;
-use super::resolve::LookUps;
+use crate::egress::fetch::{Fetches, Note};
+use crate::egress::policy::{Policy, Refusal};
 use crate::link::shim::{Binding, Egress as Settings};
+use crate::resolve::{self, LookUps};
+use crate::shim::accept::accept;
 use crate::wire::egress::{Host, Target, Verdict};
 
 /// How long the head of a request, or what is before it, may take to arrive.
@@ -66,19 +67,6 @@ const TRIES: usize = 4;
 const LOOK_UPS: usize = 8;
 /// Notes that may wait for the driver. A connection waits for it to take its note.
 const NOTES: usize = 16;
-
-/// An attempt to reach something.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Note {
-    /// What became of it.
-    pub verdict: Verdict,
-    /// What was asked for: a host in its normal form, or text that is none.
-    pub host: String,
-    /// Its port.
-    pub port: Option<u16>,
-    /// Why it was denied.
-    pub reason: Option<String>,
-}
 
 /// What the host knows of names and addresses.
 pub trait Resolve: std::fmt::Debug + Send + Sync {
@@ -99,24 +87,8 @@ impl Resolve for OfHost {
         Box::pin(async move { Ok(addresses.await?.into_iter().map(|address| address.ip()).collect()) })
     }
 
-    /// A socket can be bound to own addresses only. Where the host allows others
-    /// (`net.ipv4.ip_nonlocal_bind`, ip(7)), the route tells: it begins at the address itself.
     fn is_own(&self, address: IpAddr) -> bool {
-        // Without a socket it is not known, and so refused.
-        let binds = |address: IpAddr| match UdpSocket::bind((address, 0)) {
-            Ok(_) => true,
-            Err(error) => error.kind() != io::ErrorKind::AddrNotAvailable,
-        };
-        if !binds(address) {
-            return false;
-        }
-        let (any, foreign): (IpAddr, IpAddr) = match address {
-            IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into()),
-            IpAddr::V6(_) => (Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()),
-        };
-        let begins_at =
-            || UdpSocket::bind((any, 0)).and_then(|socket| socket.connect((address, 9)).and_then(|()| socket.local_addr()));
-        !binds(foreign) || begins_at().is_ok_and(|from| from.ip() == address)
+        resolve::is_own(address)
     }
 }
 
@@ -254,13 +226,7 @@ impl Egress {
         loop {
             // A slot first: connections beyond them wait in the listener's queue.
             let slot = Slots::take(&self.shared).await;
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    tracing::warn!(%error, "egress proxy can not accept, ending it");
-                    return;
-                }
-            };
+            let Some(stream) = accept(&listener, "egress proxy").await else { return };
             let egress = self.clone();
             tokio::spawn(async move {
                 if let Err(error) = egress.connection(stream).await {
@@ -378,6 +344,29 @@ impl Egress {
         }
         let stream = Guarded::outside(stream, self.idle(), Arc::clone(&self.shared.meter), cut, entry);
         Ok(Outside { target: target.clone(), way, stream })
+    }
+
+    /// Whether the policy that counts now lets all of it out. Both are told.
+    ///
+    /// # Errors
+    ///
+    /// The sentence about the first that it does not.
+    pub async fn admit_fetches(&self, fetches: &Fetches) -> Result<(), String> {
+        if fetches.is_empty() {
+            return Ok(());
+        }
+        match fetches.judge(&self.policy()) {
+            Ok(notes) => {
+                for note in notes {
+                    self.send(note).await;
+                }
+                Ok(())
+            }
+            Err((note, refusal)) => {
+                self.send(note).await;
+                Err(refusal.to_string())
+            }
+        }
     }
 
     async fn deny(&self, target: &Target, refusal: Refusal) -> Failure {

@@ -16,9 +16,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirec
 use tokio::time::timeout;
 
 use super::hello::{self, HELLO_MAX, Hello};
-use super::policy::Refusal;
 use super::stream::Rewound;
 use super::{Egress, HEAD_DEADLINE, Outside, http};
+use crate::egress::policy::Refusal;
 use crate::wire::egress::{Host, Target};
 
 /// Bytes on their way, in each direction.

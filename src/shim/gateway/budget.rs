@@ -39,6 +39,15 @@ impl Budget {
         self.tokens.is_some() || self.cost.is_some()
     }
 
+    /// The model by whose price a call is reserved and estimated that asks for this one: the dearest where it has none, as
+    /// a name of the endpoint's own that its answers do not have. Nothing could be called any more after an estimate without a price.
+    pub fn priced(&self, model: String) -> String {
+        if self.cost.is_none() || self.prices.cost(&model, &ModelUsage::default()).is_some() {
+            return model;
+        }
+        self.prices.0.iter().max_by_key(|(_, price)| price.output).map_or(model, |(name, _)| name.clone())
+    }
+
     /// Why no other call may begin after those of this life of the shim took so much.
     pub fn refusal(&self, now: &BTreeMap<String, ModelUsage>) -> Option<String> {
         let all = || self.before.iter().chain(now);
@@ -89,6 +98,20 @@ mod tests {
         assert_eq!(budget.refusal(&models(&[("m", 40)])), None, "raised, and what was before is still known");
         budget.set(&Settings { tokens: Some(0), before: Some(BTreeMap::new()), ..Settings::default() });
         assert!(budget.refusal(&BTreeMap::new()).is_some(), "nothing may be spent");
+    }
+
+    #[test]
+    fn what_has_no_price_is_estimated_at_the_dearest() {
+        let mut budget = Budget::default();
+        let dear = Price { output: 9, ..prices().0["m"] };
+        let prices = PriceList([("dear".to_owned(), dear)].into_iter().chain(prices().0).collect());
+        let priced = |budget: &Budget, model: &str| budget.priced(model.to_owned());
+        budget.set(&Settings { tokens: Some(6), prices: prices.clone(), ..Settings::default() });
+        assert_eq!(priced(&budget, "alias"), "alias", "where no money counts, no price is needed");
+        budget.set(&Settings { cost: Some(6), prices, ..Settings::default() });
+        assert_eq!(["alias", "m-1", "dearest"].map(|model| priced(&budget, model)), ["dear", "m-1", "dearest"]);
+        budget.set(&Settings { cost: Some(6), ..Settings::default() });
+        assert_eq!(priced(&budget, "alias"), "alias", "nothing has one");
     }
 
     #[test]

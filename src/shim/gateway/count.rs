@@ -10,8 +10,9 @@
 //! A call goes into the [`Ledger`] with the first count that its answer tells, and what it tells
 //! later replaces that. It is over with the last event of its answer, which is seen before the
 //! caller sees it: so a turn which ends upon an answer has it in its bill. An answer that is cut
-//! short is over when it is dropped, and counts as far as it told; under a budget it is read on
-//! without its caller, see [`reserve`](super::reserve).
+//! short is over when it is dropped, and counts as far as it told. Under a budget it is read on
+//! without its caller, see [`reserve`](super::reserve), and one that ends without its last counts has
+//! the [`Estimate`] that was made of it.
 //!
 //! The answers are looked at in plain text. The gateway asks for that (`accept-encoding:
 //! identity`), since to unpack them here would be more code beside the secrets and another place
@@ -61,8 +62,19 @@ struct Book {
 struct Open {
     model: Option<String>,
     told: ModelUsage,
-    /// What of it is on a bill.
-    billed: ModelUsage,
+    /// What the model API did for the call, one after the other, if it told that.
+    parts: Vec<Part>,
+    /// What of all that is on a bill.
+    billed: BTreeMap<String, ModelUsage>,
+}
+
+/// What a call took at most.
+#[derive(Debug, Clone)]
+pub struct Estimate {
+    /// The model's name, in the words of the caller.
+    pub model: String,
+    /// Its tokens.
+    pub usage: ModelUsage,
 }
 
 impl Ledger {
@@ -96,34 +108,53 @@ impl Ledger {
         all
     }
 
-    /// A new call whose answer has these headers; `None` if it is in no form that can be read.
-    pub fn call(self: &Arc<Self>, headers: &HeaderMap) -> Option<Call> {
+    /// A new call whose answer has these headers; `None` if it is in no form that can be read. One that does not
+    /// end as it should takes what was estimated, if that was.
+    pub fn call(self: &Arc<Self>, headers: &HeaderMap, estimate: Option<Estimate>) -> Option<Call> {
         let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?").trim().to_ascii_lowercase());
-        if let Some(coding) = text(header::CONTENT_ENCODING).filter(|coding| coding != "identity") {
-            tracing::warn!(coding, "model answers in an encoding that was not asked for, not counting its tokens");
+        let is_stream = text(header::CONTENT_TYPE).is_some_and(|kind| kind.starts_with("text/event-stream"));
+        let reader = match text(header::CONTENT_ENCODING).filter(|coding| coding != "identity") {
+            Some(coding) => {
+                tracing::warn!(coding, "model answers in an encoding that was not asked for, not counting its tokens");
+                Reader::Over
+            }
+            None if is_stream => Reader::Events(Events::default()),
+            None => Reader::Object(Object::default()),
+        };
+        if matches!(reader, Reader::Over) && estimate.is_none() {
             return None;
         }
-        let is_stream = text(header::CONTENT_TYPE).is_some_and(|kind| kind.starts_with("text/event-stream"));
-        let reader = if is_stream { Reader::Events(Events::default()) } else { Reader::Object(Object::default()) };
         let mut book = self.book();
         book.newest += 1;
-        Some(Call { ledger: Arc::clone(self), number: book.newest, reader })
+        let (has_begun, has_last, has_ended) = (false, false, false);
+        Some(Call { ledger: Arc::clone(self), number: book.newest, reader, estimate, has_begun, has_last, has_ended })
     }
 
     fn tell(&self, call: u64, told: &Told) {
         let mut book = self.book();
         let open = book.open.entry(call).or_default();
         if let Some(model) = &told.model {
-            open.model = Some(if model.len() <= NAME_MAX { model.clone() } else { OTHER.to_owned() });
+            open.model = Some(short(model));
         }
         if let Some(counts) = &told.counts {
             counts.put(&mut open.told);
+            if let Some(parts) = counts.parts() {
+                open.parts = parts;
+            }
         }
     }
 
-    fn close(&self, call: u64) {
+    fn close(&self, call: u64, estimate: Option<Estimate>) {
         let mut book = self.book();
-        if let Some(mut open) = book.open.remove(&call) {
+        let open = book.open.remove(&call).or_else(|| estimate.is_some().then(Open::default));
+        if let Some(mut open) = open {
+            if let Some(estimate) = estimate {
+                tracing::info!(
+                    tokens = estimate.usage.tokens(),
+                    "model call ended without its counts, taking the most it may have"
+                );
+                open.assume(estimate);
+            }
             open.bill(&mut book.models);
         }
     }
@@ -139,8 +170,10 @@ impl Book {
         for (name, usage) in &self.models {
             put(&mut all, name, usage);
         }
-        for call in self.open.values().filter(|call| call.told.calls > 0) {
-            put(&mut all, call.name(), &less(&call.told, &call.billed));
+        for call in self.open.values() {
+            for (name, usage) in call.all() {
+                put(&mut all, &name, &less(&usage, call.billed.get(&name).unwrap_or(&ModelUsage::default())));
+            }
         }
         all
     }
@@ -149,17 +182,57 @@ impl Book {
 impl Open {
     /// Puts on a bill what is on none yet.
     fn bill(&mut self, models: &mut BTreeMap<String, ModelUsage>) {
-        // A name alone, as an error may have it, is no call that was answered.
-        if self.told.calls == 0 {
-            return;
+        let all = self.all();
+        for (name, usage) in &all {
+            put(models, name, &less(usage, self.billed.get(name).unwrap_or(&ModelUsage::default())));
         }
-        put(models, self.name(), &less(&self.told, &self.billed));
-        self.billed = self.told;
+        self.billed = all;
     }
 
-    fn name(&self) -> &str {
-        self.model.as_deref().unwrap_or(OTHER)
+    /// What all of it took, by model.
+    ///
+    /// The counts of the call itself are those of the messages that its model wrote, and leave out what was done
+    /// beside: the summary of a conversation (`compaction`), what another model was asked (`advisor_message`), and
+    /// what one that declined had written before. It is not said of all which part is in the counts, so for the
+    /// messages the larger of both counts.
+    fn all(&self) -> BTreeMap<String, ModelUsage> {
+        let mut all = BTreeMap::new();
+        // A name alone, as an error may have it, is no call that was answered.
+        if self.told.calls == 0 {
+            return all;
+        }
+        let own = self.model.as_deref().unwrap_or(OTHER);
+        // The one that wrote the answer in the end, where another has begun it.
+        let last = self.parts.iter().rev().find(|part| part.is_message).and_then(|part| part.model.as_deref());
+        let name = last.unwrap_or(own);
+        let mut messages = ModelUsage::default();
+        for part in &self.parts {
+            let model = part.model.as_deref().unwrap_or(name);
+            if part.is_message && model == name {
+                messages.add(&part.usage);
+            } else {
+                put(&mut all, model, &part.usage);
+            }
+        }
+        put(&mut all, name, &larger(&self.told, &messages));
+        all
     }
+
+    /// Takes the most that it may have taken beside what it told.
+    fn assume(&mut self, estimate: Estimate) {
+        let Estimate { model, usage } = estimate;
+        if self.told.calls == 0 {
+            self.told = ModelUsage { calls: 1, ..usage };
+            self.model.get_or_insert_with(|| short(&model));
+        } else {
+            self.told.output_tokens = self.told.output_tokens.max(usage.output_tokens);
+        }
+    }
+}
+
+/// A name that is not longer than what is kept.
+fn short(model: &str) -> String {
+    if model.len() <= NAME_MAX { model.to_owned() } else { OTHER.to_owned() }
 }
 
 /// Adds what calls of a model took; beyond so many models, to the rest.
@@ -179,16 +252,35 @@ const fn less(from: &ModelUsage, part: &ModelUsage) -> ModelUsage {
     }
 }
 
-/// What one part of an answer tells, or of a request.
+/// The larger of both counts of the same calls, kind by kind. What was written to the cache is parted in two kinds
+/// by the one that has more of it.
+fn larger(a: &ModelUsage, b: &ModelUsage) -> ModelUsage {
+    let written = |usage: &ModelUsage| usage.cache_write_tokens.saturating_add(usage.cache_write_1h_tokens);
+    let written = if written(a) >= written(b) { a } else { b };
+    ModelUsage {
+        calls: a.calls.max(b.calls),
+        input_tokens: a.input_tokens.max(b.input_tokens),
+        output_tokens: a.output_tokens.max(b.output_tokens),
+        cache_read_tokens: a.cache_read_tokens.max(b.cache_read_tokens),
+        cache_write_tokens: written.cache_write_tokens,
+        cache_write_1h_tokens: written.cache_write_1h_tokens,
+    }
+}
+
+/// What one part of an answer tells.
 #[derive(Debug, Default)]
-pub struct Told {
+struct Told {
     /// The model's name.
-    pub model: Option<String>,
+    model: Option<String>,
     counts: Option<Counts>,
-    /// Tokens that a request allows its answer to have; the largest number for what can not be read.
-    pub max_tokens: Option<u64>,
+    /// Whether these counts, or later ones, are the last.
+    is_last: bool,
+    /// Whether the model has stopped.
+    has_stopped: bool,
+    /// Whether it is an error.
+    is_error: bool,
     /// Nothing of it comes any more.
-    pub over: bool,
+    over: bool,
 }
 
 /// `usage` in an answer of the model API, version 2023-06-01. All counts are of the whole call so
@@ -201,6 +293,27 @@ struct Counts {
     cache_read_input_tokens: Option<u64>,
     cache_creation_input_tokens: Option<u64>,
     cache_creation: Option<Creation>,
+    /// A value, so that one which can not be read takes nothing else with it.
+    iterations: Option<serde_json::Value>,
+}
+
+/// One of `iterations`: what the model API did for a call (beta of 2026).
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Iteration {
+    r#type: String,
+    model: Option<String>,
+    #[serde(flatten)]
+    counts: Counts,
+}
+
+/// What was done for a call.
+#[derive(Debug)]
+struct Part {
+    /// Whether it wrote a part of the answer.
+    is_message: bool,
+    model: Option<String>,
+    usage: ModelUsage,
 }
 
 /// `cache_creation_input_tokens` by how long they are kept.
@@ -212,6 +325,20 @@ struct Creation {
 }
 
 impl Counts {
+    fn parts(&self) -> Option<Vec<Part>> {
+        let parts = self.iterations.as_ref()?.as_array()?;
+        let read = |part: &serde_json::Value| {
+            let Iteration { r#type, model, counts } = Iteration::deserialize(part).ok()?;
+            let mut usage = ModelUsage::default();
+            counts.put(&mut usage);
+            // They are no calls of their own.
+            usage.calls = 0;
+            let is_message = ["message", "fallback_message"].contains(&r#type.as_str());
+            Some(Part { is_message, model: model.as_deref().map(short), usage })
+        };
+        Some(parts.iter().filter_map(read).collect())
+    }
+
     fn put(&self, told: &mut ModelUsage) {
         told.calls = 1;
         for (count, slot) in [
@@ -239,6 +366,12 @@ pub struct Call {
     ledger: Arc<Ledger>,
     number: u64,
     reader: Reader,
+    estimate: Option<Estimate>,
+    /// Whether it told what it read.
+    has_begun: bool,
+    /// Whether it told its last counts, or some before them.
+    has_last: bool,
+    has_ended: bool,
 }
 
 #[derive(Debug)]
@@ -251,11 +384,17 @@ enum Reader {
 impl Call {
     /// Looks at the next piece of the answer.
     pub fn look(&mut self, piece: &[u8]) {
-        let Self { ledger, number, reader } = self;
+        let Self { ledger, number, reader, estimate, has_begun, has_last, has_ended } = self;
         let mut over = false;
         let mut tell = |told: Told| {
             if told.model.is_some() || told.counts.is_some() {
                 ledger.tell(*number, &told);
+            }
+            *has_begun |= told.counts.is_some();
+            *has_last |= told.is_last && told.counts.is_some();
+            *has_ended |= told.has_stopped || told.over;
+            if told.is_error && !*has_begun {
+                *estimate = None;
             }
             over |= told.over;
         };
@@ -266,14 +405,19 @@ impl Call {
         }
         if over {
             *reader = Reader::Over;
-            ledger.close(*number);
+            self.close();
         }
+    }
+
+    fn close(&mut self) {
+        let is_told = self.has_last && self.has_ended;
+        self.ledger.close(self.number, self.estimate.take().filter(|_| !is_told));
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.ledger.close(self.number);
+        self.close();
     }
 }
 
@@ -324,25 +468,34 @@ impl Events {
             r#type: String,
             message: Option<Message>,
             usage: Option<Counts>,
+            delta: Option<Delta>,
+        }
+        #[derive(Deserialize)]
+        struct Delta {
+            stop_reason: Option<serde_json::Value>,
         }
         #[derive(Deserialize)]
         struct Message {
             model: Option<String>,
             usage: Option<Counts>,
         }
-        let Ok(Data { r#type, message, usage }) = serde_json::from_slice(&self.data) else { return };
+        let Ok(Data { r#type, message, usage, delta }) = serde_json::from_slice(&self.data) else { return };
         tell(match (r#type.as_str(), message) {
             ("message_start", Some(Message { model, usage })) => Told { model, counts: usage, ..Told::default() },
-            ("message_delta", _) => Told { counts: usage, ..Told::default() },
+            ("message_delta", _) => {
+                let has_stopped = delta.is_some_and(|delta| delta.stop_reason.is_some());
+                Told { counts: usage, is_last: true, has_stopped, ..Told::default() }
+            }
+            ("error", _) => Told { is_error: true, ..Told::default() },
             ("message_stop", _) => Told { over: true, ..Told::default() },
             _ => Told::default(),
         });
     }
 }
 
-/// Reads the members `model`, `usage` and `max_tokens` of a JSON object, however large the others are.
+/// Reads the members `model` and `usage` of a JSON object, however large the others are.
 #[derive(Debug, Default)]
-pub struct Object {
+struct Object {
     depth: u64,
     in_text: bool,
     escaped: bool,
@@ -354,8 +507,7 @@ pub struct Object {
 }
 
 impl Object {
-    /// Reads the next piece of it.
-    pub fn read(&mut self, piece: &[u8], tell: &mut impl FnMut(Told)) {
+    fn read(&mut self, piece: &[u8], tell: &mut impl FnMut(Told)) {
         for byte in piece {
             if self.in_text {
                 match byte {
@@ -409,11 +561,7 @@ impl Object {
         match serde_json::from_slice::<String>(&name).as_deref() {
             Ok("model") if !is_long => tell(Told { model: serde_json::from_slice(&part).ok(), ..Told::default() }),
             Ok("usage") if !is_long => {
-                tell(Told { counts: serde_json::from_slice(&part).ok().flatten(), ..Told::default() });
-            }
-            Ok("max_tokens") => {
-                let most = serde_json::from_slice::<f64>(&part).ok().filter(|_| !is_long);
-                tell(Told { max_tokens: Some(most.map_or(u64::MAX, |most| most as u64)), ..Told::default() });
+                tell(Told { counts: serde_json::from_slice(&part).ok().flatten(), is_last: true, ..Told::default() });
             }
             _ => {}
         }

@@ -2,7 +2,8 @@
 //!
 //! The model API tells what a call took at the end of its answer. So a call [`Reserved`] what it may take
 //! at most before the end of its request leaves, and another for which that leaves nothing waits there
-//! until one is over. An answer whose caller goes is read on, since what is not read is not told.
+//! until one is over. An answer whose caller goes is read on, since what is not read is not told. One that ends
+//! without having told takes what was reserved.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -15,16 +16,20 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::time::Instant;
 
-use super::count::{Counted, Object, Told};
+use super::count::{Counted, Estimate};
 use super::retry::longer;
+use crate::egress::asked::{ALL, Asked, Reader, Unread};
+use crate::egress::fetch::Fetches;
 use crate::wire::usage::ModelUsage;
 
-/// Tokens that are reserved for a call which does not say in a readable way how many it may write: more
-/// than any budget, so that it runs alone.
-const ALL: u64 = 1 << 48;
-/// Bytes of a request that have one token at least, nearly always.
-const BYTES_PER_TOKEN: u64 = 4;
+/// Bytes of a request that have one token at most, nearly always: texts have one in three or four.
+const BYTES_PER_TOKEN: u64 = 2;
+/// Tokens that no model reads more of in one call: the largest context window (Claude models with a beta of 2025).
+const INPUT_MAX: u64 = 1_000_000;
+/// Tokens that no model writes more of in one call.
+const OUTPUT_MAX: u64 = 128_000;
 /// How long an answer is read on without its caller. The longest take some minutes.
 const READ_ON: Duration = Duration::from_mins(10);
 
@@ -52,8 +57,8 @@ impl Reserves {
         (others.is_empty() || fits(&others)).then(|| {
             book.newest += 1;
             let number = book.newest;
-            book.calls.insert(number, (asked.model.clone(), asked.usage()));
-            Reserved { reserves: Arc::clone(self), number }
+            book.calls.insert(number, (asked.model.clone(), asked.most()));
+            Reserved { reserves: Arc::clone(self), number, estimate: asked.estimate() }
         })
     }
 
@@ -72,11 +77,36 @@ impl Reserves {
     }
 }
 
+impl Asked {
+    /// What the call may take at most. What it reads may all be written to the cache, which costs most.
+    fn most(&self) -> ModelUsage {
+        ModelUsage {
+            cache_write_1h_tokens: (self.bytes / BYTES_PER_TOKEN).min(INPUT_MAX),
+            output_tokens: self.max_tokens.filter(|_| !self.is_open).unwrap_or(ALL).min(ALL),
+            ..ModelUsage::default()
+        }
+    }
+
+    /// What is taken for its use where it is not told.
+    fn estimate(&self) -> Estimate {
+        let output_tokens = self.max_tokens.filter(|most| *most < ALL).unwrap_or(OUTPUT_MAX);
+        Estimate { model: self.model.clone(), usage: ModelUsage { output_tokens, ..self.most() } }
+    }
+}
+
 /// What one call may take, until this is dropped.
 #[derive(Debug)]
 pub struct Reserved {
     reserves: Arc<Reserves>,
     number: u64,
+    estimate: Estimate,
+}
+
+impl Reserved {
+    /// What the call takes if it does not tell.
+    pub fn estimate(&self) -> Estimate {
+        self.estimate.clone()
+    }
 }
 
 impl Drop for Reserved {
@@ -86,66 +116,64 @@ impl Drop for Reserved {
     }
 }
 
-/// What a request asks for, as far as it was read.
-#[derive(Debug, Default)]
-pub struct Asked {
-    model: String,
-    max_tokens: Option<u64>,
-    bytes: u64,
-    over: bool,
+/// Why a call is not taken.
+#[derive(Debug)]
+pub enum Refused {
+    /// The budget has nothing left for it.
+    Budget(String),
+    /// The model API is asked to fetch what the session may not reach.
+    Egress(String),
+    /// Its body can not be read.
+    Unread(Unread),
 }
 
-impl Asked {
-    fn read(&mut self, reader: &mut Object, piece: &[u8]) {
-        self.bytes = self.bytes.saturating_add(piece.len() as u64);
-        reader.read(piece, &mut |told: Told| {
-            if let Some(model) = told.model {
-                self.model = model;
-            }
-            // Of several, which no runtime sends, the model API may take any.
-            self.max_tokens = self.max_tokens.max(told.max_tokens);
-            self.over |= told.over;
-        });
-    }
-
-    fn usage(&self) -> ModelUsage {
-        ModelUsage {
-            input_tokens: self.bytes / BYTES_PER_TOKEN,
-            output_tokens: self.max_tokens.unwrap_or(ALL).min(ALL),
-            ..ModelUsage::default()
-        }
-    }
+/// A call that is taken.
+#[derive(Debug)]
+pub struct Taken {
+    /// What it may take, if there is a budget.
+    pub reserved: Option<Reserved>,
+    /// What the model API is to fetch for it.
+    pub fetches: Arc<Fetches>,
+    /// Since when it is.
+    pub since: Instant,
 }
 
-/// A call's reservation, or why it got none; nothing before the end of its request.
-pub type Place = Arc<Mutex<Option<Result<Reserved, String>>>>;
+/// Whether a call is taken; nothing before the end of its request.
+pub type Place = Arc<Mutex<Option<Result<Taken, Refused>>>>;
 
-/// Reserves for a call, or says why nothing is left for it.
-pub type Admission = Pin<Box<dyn Future<Output = Result<Reserved, String>> + Send>>;
+/// Takes a call, or says why not.
+pub type Admission = Pin<Box<dyn Future<Output = Result<Taken, Refused>> + Send>>;
 
-/// The budget has nothing left. Why is in the [`Place`].
+/// The call is not taken. Why is in the [`Place`].
 #[derive(Debug, thiserror::Error)]
-#[error("the budget is spent")]
-pub struct OverBudget;
+#[error("the call is refused")]
+pub struct NotTaken;
 
-/// The body of a request, whose end waits for its reservation.
+/// The body of a request, whose end waits until the call is taken.
 pub struct Admitted<B, F> {
     body: B,
-    reader: Object,
-    asked: Asked,
+    reader: Reader,
+    place: Place,
     state: State<F>,
 }
 
 enum State<F> {
-    Reading(Place, F),
-    Waits(Place, Option<Frame<Bytes>>, Admission),
+    Reading(F),
+    Waits(Option<Frame<Bytes>>, Admission),
     Passed,
+    /// It is refused, and the rest is thrown away: a caller that is cut off while it sends would take that for a
+    /// fault of the connection.
+    Refused,
 }
 
 impl<B, F> Admitted<B, F> {
     /// The body, with who admits it, and where that is left.
     pub fn new(body: B, place: Place, admit: F) -> Self {
-        Self { body, reader: Object::default(), asked: Asked::default(), state: State::Reading(place, admit) }
+        Self { body, reader: Reader::default(), place, state: State::Reading(admit) }
+    }
+
+    fn leave(&self, taken: Result<Taken, Refused>) {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(taken);
     }
 }
 
@@ -160,37 +188,50 @@ where
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, super::Error>>> {
         let this = &mut *self;
-        if !matches!(this.state, State::Waits(..)) {
-            let frame = ready!(Pin::new(&mut this.body).poll_frame(context)).transpose().map_err(Into::into);
-            let frame = match frame {
-                Ok(frame) => frame,
-                Err(error) => return Poll::Ready(Some(Err(error))),
-            };
-            if let Some(piece) = frame.as_ref().and_then(Frame::data_ref)
-                && !this.asked.over
-            {
-                this.asked.read(&mut this.reader, piece);
-            }
-            let is_end = frame.is_none() || this.asked.over || this.body.is_end_stream();
-            match std::mem::replace(&mut this.state, State::Passed) {
-                State::Reading(place, admit) if is_end => {
-                    let admission = admit(std::mem::take(&mut this.asked));
-                    this.asked.over = true;
-                    this.state = State::Waits(place, frame, admission);
+        loop {
+            if let State::Waits(frame, admission) = &mut this.state {
+                let taken = ready!(admission.as_mut().poll(context));
+                let (is_taken, frame) = (taken.is_ok(), frame.take());
+                this.leave(taken);
+                if is_taken {
+                    this.state = State::Passed;
+                    return Poll::Ready(frame.map(Ok));
                 }
+                this.state = State::Refused;
+            }
+            let frame = match ready!(Pin::new(&mut this.body).poll_frame(context)).transpose() {
+                Ok(frame) => frame,
+                Err(error) => return Poll::Ready(Some(Err(error.into()))),
+            };
+            if matches!(this.state, State::Refused) {
+                match frame {
+                    Some(_) => continue,
+                    None => return Poll::Ready(Some(Err(NotTaken.into()))),
+                }
+            }
+            let piece = frame.as_ref().and_then(Frame::data_ref);
+            let read = this.reader.read(piece.map_or(&[], |piece| piece));
+            let is_end = frame.is_none() || this.body.is_end_stream();
+            let is_over = match read {
+                Ok(is_over) if is_over || !is_end => is_over,
+                // What follows an object that was whole can not be a part of it.
+                read => {
+                    this.leave(Err(Refused::Unread(read.err().unwrap_or(Unread::Cut))));
+                    this.state = State::Refused;
+                    if is_end {
+                        return Poll::Ready(Some(Err(NotTaken.into())));
+                    }
+                    continue;
+                }
+            };
+            match std::mem::replace(&mut this.state, State::Passed) {
+                State::Reading(admit) if is_over => this.state = State::Waits(frame, admit(this.reader.take())),
                 state => {
                     this.state = state;
                     return Poll::Ready(frame.map(Ok));
                 }
             }
         }
-        let State::Waits(place, frame, admission) = &mut this.state else { return Poll::Ready(None) };
-        let admitted = ready!(admission.as_mut().poll(context));
-        let is_refused = admitted.is_err();
-        *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(admitted);
-        let frame = frame.take();
-        this.state = State::Passed;
-        Poll::Ready(if is_refused { Some(Err(OverBudget.into())) } else { frame.map(Ok) })
     }
 
     fn is_end_stream(&self) -> bool {
@@ -200,7 +241,7 @@ where
     fn size_hint(&self) -> SizeHint {
         // What waits has left the body already.
         let waits = match &self.state {
-            State::Waits(_, Some(frame), _) => frame.data_ref().map_or(0, Bytes::len),
+            State::Waits(Some(frame), _) => frame.data_ref().map_or(0, Bytes::len),
             _ => 0,
         };
         longer(&self.body.size_hint(), waits as u64)
@@ -220,9 +261,13 @@ impl Held {
         Self { place, _slot: slot }
     }
 
-    /// Where its reservation is left.
-    pub fn place(&self) -> Place {
-        Arc::clone(&self.place)
+    /// What the call takes if its answer does not tell.
+    pub fn estimate(&self) -> Option<Estimate> {
+        let place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*place {
+            Some(Ok(Taken { reserved: Some(reserved), .. })) => Some(reserved.estimate()),
+            _ => None,
+        }
     }
 }
 
@@ -284,28 +329,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_most_that_a_request_may_write_is_read_as_a_parser_would() {
-        let long = format!(r#"{{"max_tokens":1,{}"max_tokens":{}90}}"#, " ".repeat(1 << 17), "\n".repeat(1 << 17));
-        let digits = format!(r#"{{"max_tokens":1,"max_tokens":9{}}}"#, "0".repeat(1 << 17));
-        for (request, wanted) in [
-            (r#"{"model":"m","max_tokens":90,"stream":true}"#, 90),
-            (r#"{"messages":[{"max_tokens":1}],"max_tokens":90}"#, 90),
-            (r#"{"max\u005ftokens" : 90.0}"#, 90),
-            (r#"{"max_tokens":90,"max_tokens":1}"#, 90),
-            (long.as_str(), 90),
-            // What can not be read may be any number.
-            (digits.as_str(), ALL),
-            (r#"{"max_tokens":1,"max_tokens":"90"}"#, ALL),
-            (r#"{"max_tokens":1e300}"#, ALL),
-            (r#"{"model":"m"}"#, ALL),
-            ("\u{1f}\u{8b}", ALL),
-            ("", ALL),
-        ] {
-            let (mut asked, mut reader) = (Asked::default(), Object::default());
-            asked.read(&mut reader, request.as_bytes());
-            assert_eq!(asked.usage().output_tokens, wanted, "{request:.60}");
-            assert_eq!(asked.usage().input_tokens, request.len() as u64 / 4);
+    fn what_a_request_does_not_tell_is_reserved_as_all_there_is() {
+        let asked = |max_tokens, is_open| Asked { bytes: 1000, max_tokens, is_open, ..Asked::default() };
+        let most = asked(Some(90), false).most();
+        assert_eq!((most.cache_write_1h_tokens, most.output_tokens, most.tokens()), (500, 90, 590));
+        for asked in [asked(None, false), asked(Some(u64::MAX), false), asked(Some(90), true)] {
+            assert_eq!(asked.most().output_tokens, ALL, "{asked:?}");
         }
+        let large = Asked { bytes: 64 << 20, max_tokens: Some(90), ..Asked::default() };
+        assert_eq!(
+            (large.most().tokens(), large.estimate().usage.tokens()),
+            (INPUT_MAX + 90, INPUT_MAX + 90),
+            "no model reads more"
+        );
     }
 
     #[test]

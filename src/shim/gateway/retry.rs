@@ -88,6 +88,7 @@ fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
 /// The attempts of one call.
 #[derive(Debug)]
 pub struct Attempts {
+    patience: Duration,
     until: Instant,
     /// Those that failed.
     pub failed: u32,
@@ -96,7 +97,14 @@ pub struct Attempts {
 impl Attempts {
     /// Attempts of a call that began now and may be tried again for so long.
     pub fn new(patience: Duration) -> Self {
-        Self { until: Instant::now() + patience, failed: 0 }
+        Self { patience, until: Instant::now() + patience, failed: 0 }
+    }
+
+    /// The first of them was made then, for whatever the call waited before.
+    pub fn began(&mut self, at: Instant) {
+        if self.failed == 0 {
+            self.until = at + self.patience;
+        }
     }
 
     /// How long to wait before the next attempt; `None` if there is no time for one.
@@ -290,7 +298,7 @@ mod tests {
     async fn waits_grow_up_to_a_bound_and_never_beyond_the_time_there_is() {
         let mut attempts = Attempts::new(Duration::from_secs(3600));
         for (least, most) in [(250, 500), (500, 1000), (1000, 2000), (2000, 4000), (4000, 8000), (8000, 16000), (15000, 30000)] {
-            let mut other = Attempts { until: attempts.until, failed: attempts.failed };
+            let mut other = Attempts { patience: attempts.patience, until: attempts.until, failed: attempts.failed };
             assert_eq!(other.wait(&fault(None), 0), Some(Duration::from_millis(least)));
             assert_eq!(attempts.wait(&fault(None), u64::MAX), Some(Duration::from_millis(most)));
         }
@@ -304,6 +312,14 @@ mod tests {
         assert_eq!(Attempts::new(Duration::from_secs(60)).wait(&fault(Some(61)), 0), None);
         assert_eq!(Attempts::new(Duration::from_secs(60)).wait(&fault(Some(u64::MAX)), u64::MAX), None);
         assert_eq!(Attempts::new(Duration::ZERO).wait(&fault(None), 0), None);
+        // What a call waits before it is taken is not time for attempts, and what comes after the first is.
+        let mut attempts = Attempts::new(Duration::from_secs(60));
+        tokio::time::advance(Duration::from_secs(600)).await;
+        attempts.began(Instant::now());
+        assert!(attempts.wait(&fault(None), 0).is_some());
+        tokio::time::advance(Duration::from_secs(600)).await;
+        attempts.began(Instant::now());
+        assert_eq!(attempts.wait(&fault(None), 0), None);
         let mut attempts = Attempts::new(Duration::from_secs(60));
         tokio::time::advance(Duration::from_secs(60)).await;
         assert_eq!(attempts.wait(&fault(None), 0), None);

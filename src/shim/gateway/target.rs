@@ -83,6 +83,9 @@ impl Target {
         // The one that counts is made from the body. A caller may have sent another, beside
         // chunks, for the endpoint to see an end where there is none.
         headers.remove(header::CONTENT_LENGTH);
+        // So that nobody reads the body in another way than it was read here.
+        headers.remove(header::CONTENT_ENCODING);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         for name in CREDENTIALS {
             headers.remove(*name);
         }

@@ -3,8 +3,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::*;
 use crate::link::shim::KeyAs;
 
+mod fetches;
 mod retries;
 
+/// What calls have as their body, where that is no matter.
+const BODY: &str = r#"{"BODY":1}"#;
 /// Reached only by a failing test.
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -39,7 +42,7 @@ fn an_endpoint_has_a_scheme_a_host_and_maybe_a_path() {
 async fn gateway(base_url: &str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
-    let (gateway, _) = Gateway::new();
+    let (gateway, _) = Gateway::new(Egress::new().0);
     if !base_url.is_empty() {
         gateway.aim(&settings(base_url)).expect("an address");
     }
@@ -66,7 +69,7 @@ async fn endpoint(answer: &'static str) -> (String, tokio::task::JoinHandle<Stri
     let seen = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.expect("a call");
         let mut seen = Vec::new();
-        while !String::from_utf8_lossy(&seen).contains("BODY") {
+        while !String::from_utf8_lossy(&seen).contains(BODY) {
             stream.read_buf(&mut seen).await.expect("read");
         }
         stream.write_all(answer.as_bytes()).await.expect("written");
@@ -81,14 +84,15 @@ async fn calls_go_out_with_the_real_key_and_their_own_headers() {
     let (base, seen) = endpoint(answer).await;
     let address = gateway(&base).await;
     let headers = "x-api-key: placeholder\r\nauthorization: Bearer x\r\nproxy-authorization: y\r\ncookie: z\r\nanthropic-beta: b-1,b-2\r\nx-unknown: kept\r\nte: trailers\r\n";
-    let answer = exchange(address, &post("/v1/messages?beta=true", headers, "BODY")).await;
+    let answer = exchange(address, &post("/v1/messages?beta=true", headers, BODY)).await;
     let seen = seen.await.expect("the call").to_lowercase();
     assert!(seen.starts_with("post /base/v1/messages?beta=true http/1.1\r\n"), "{seen}");
     for kept in [
         "x-api-key: sk-real\r\n",
         "anthropic-beta: b-1,b-2\r\n",
         "x-unknown: kept\r\n",
-        "content-length: 4\r\n",
+        "content-length: 10\r\n",
+        "content-type: application/json\r\n",
         "host: 127.0.0.1:",
     ] {
         assert!(seen.contains(kept), "{kept:?} in {seen}");
@@ -105,7 +109,7 @@ async fn an_endpoint_of_the_operators_gets_key_headers_and_paths_as_it_wants_the
     let (base, seen) = endpoint("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok").await;
     let inner = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = inner.local_addr().expect("an address");
-    let (gateway, _) = Gateway::new();
+    let (gateway, _) = Gateway::new(Egress::new().0);
     let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let wanted = Settings {
         auth: KeyAs::Bearer,
@@ -117,10 +121,10 @@ async fn an_endpoint_of_the_operators_gets_key_headers_and_paths_as_it_wants_the
     assert!(!format!("{wanted:?}").contains("second"));
     gateway.aim(&wanted).expect("an address");
     tokio::spawn(gateway.clone().serve(inner));
-    let refused = exchange(address, &post("/v1/messages/count_tokens", "", "BODY")).await;
+    let refused = exchange(address, &post("/v1/messages/count_tokens", "", BODY)).await;
     assert!(refused.starts_with("HTTP/1.1 404") && refused.contains("has no /v1/messages/count_tokens"), "{refused}");
     let headers = "x-api-key: placeholder\r\nauthorization: Bearer x\r\nx-team: others\r\nx-team: more\r\n";
-    let answer = exchange(address, &post("/v1/messages?beta=true", headers, "BODY")).await;
+    let answer = exchange(address, &post("/v1/messages?beta=true", headers, BODY)).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     let seen = seen.await.expect("the call").to_lowercase();
     assert!(seen.starts_with("post /base/chat?beta=true http/1.1\r\n"), "{seen}");
@@ -144,11 +148,11 @@ async fn nothing_else_leaves() {
         "GET /v1/messages HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n".to_owned(),
         "GET http://elsewhere/ HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n".to_owned(),
         "CONNECT elsewhere:443 HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n".to_owned(),
-        post("/v1/models", "", "BODY"),
-        post("/v1/messages/", "", "BODY"),
-        post("/v1/messages/batches", "", "BODY"),
-        post("/v1/../v1/messages", "", "BODY"),
-        post("/V1/messages", "", "BODY"),
+        post("/v1/models", "", BODY),
+        post("/v1/messages/", "", BODY),
+        post("/v1/messages/batches", "", BODY),
+        post("/v1/../v1/messages", "", BODY),
+        post("/V1/messages", "", BODY),
     ];
     for request in requests {
         let answer = exchange(address, &request).await;
@@ -163,7 +167,7 @@ async fn nothing_else_leaves() {
 #[tokio::test]
 async fn a_second_request_can_not_hide_in_the_body_of_the_first() {
     // An endpoint that went by the length would take the rest for a request of the gateway's own.
-    let hidden = "GET /v1/keys HTTP/1.1\r\nhost: h\r\n\r\nBODY";
+    let hidden = BODY;
     for headers in [
         "content-length: 0\r\ntransfer-encoding: chunked\r\n",
         "transfer-encoding: chunked\r\ncontent-length: 0\r\n",
@@ -178,7 +182,8 @@ async fn a_second_request_can_not_hide_in_the_body_of_the_first() {
         let seen = tokio::time::timeout(DEADLINE, seen).await.expect("all of it arrives").expect("the call").to_lowercase();
         assert!(!seen.contains("content-length"), "{seen}");
         assert!(
-            seen.contains("transfer-encoding: chunked") && seen.contains(&format!("\r\n\r\n{:x}\r\nget /v1/keys", hidden.len())),
+            seen.contains("transfer-encoding: chunked")
+                && seen.contains(&format!("\r\n\r\n{:x}\r\n{}", hidden.len(), hidden.to_lowercase())),
             "{seen}"
         );
     }
@@ -208,11 +213,11 @@ async fn a_body_that_is_too_large_is_refused() {
 async fn an_endpoint_that_is_down_is_named_with_the_cause() {
     let unused = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
     let address = gateway(&format!("http://{unused}")).await;
-    let answer = exchange(address, &post("/v1/messages", "", "BODY")).await;
+    let answer = exchange(address, &post("/v1/messages", "", BODY)).await;
     assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
     assert!(answer.contains(&unused.to_string()) && answer.contains("Connection refused"), "{answer}");
     let address = gateway("").await;
-    let answer = exchange(address, &post("/v1/messages", "", "BODY")).await;
+    let answer = exchange(address, &post("/v1/messages", "", BODY)).await;
     assert!(answer.starts_with("HTTP/1.1 502") && answer.contains("no session is set up"), "{answer}");
 }
 
@@ -223,10 +228,10 @@ async fn an_answer_streams_through_as_it_comes() {
     let address = gateway(&base).await;
     let mut caller = TcpStream::connect(address).await.expect("connected");
     // Neither the request's body nor the answer is complete when the first part arrives.
-    caller.write_all(b"POST /v1/messages HTTP/1.1\r\nhost: h\r\ncontent-length: 8\r\n\r\nfour").await.expect("written");
+    caller.write_all(b"POST /v1/messages HTTP/1.1\r\nhost: h\r\ncontent-length: 8\r\n\r\n{\"a\"").await.expect("written");
     let (mut model, _) = listener.accept().await.expect("a call");
     let mut seen = Vec::new();
-    while !seen.ends_with(b"four") {
+    while !seen.ends_with(b"{\"a\"") {
         model.read_buf(&mut seen).await.expect("read");
     }
     model
@@ -248,7 +253,7 @@ async fn an_endpoint_without_a_valid_certificate_is_not_spoken_to() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let inner = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = inner.local_addr().expect("an address");
-    let (gateway, mut waits) = Gateway::new();
+    let (gateway, mut waits) = Gateway::new(Egress::new().0);
     let base = format!("https://{}", listener.local_addr().expect("an address"));
     gateway.aim(&Settings { retry_ms: 5_000, ..settings(&base) }).expect("an address");
     tokio::spawn(gateway.serve(inner));
@@ -259,7 +264,7 @@ async fn an_endpoint_without_a_valid_certificate_is_not_spoken_to() {
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.expect("written");
         seen
     });
-    let answer = exchange(address, &post("/v1/messages", "", "BODY")).await;
+    let answer = exchange(address, &post("/v1/messages", "", BODY)).await;
     assert!(answer.starts_with("HTTP/1.1 502") && answer.contains("can not be reached"), "{answer}");
     assert!(waits.try_recv().is_err(), "nor does it become another one");
     if endpoint.is_finished() {
@@ -274,7 +279,7 @@ async fn tokens_are_counted_before_the_caller_has_the_end_of_the_answer() {
     let base = format!("http://{}", listener.local_addr().expect("an address"));
     let inner = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = inner.local_addr().expect("an address");
-    let (gateway, _) = Gateway::new();
+    let (gateway, _) = Gateway::new(Egress::new().0);
     gateway.aim(&settings(&base)).expect("an address");
     tokio::spawn(gateway.clone().serve(inner));
     let body = r#"{"model":"m","usage":{"input_tokens":3,"output_tokens":4}}"#;
@@ -284,10 +289,10 @@ async fn tokens_are_counted_before_the_caller_has_the_end_of_the_answer() {
         ("/v1/messages", "529 Busy", false),
     ] {
         let mut caller = TcpStream::connect(address).await.expect("connected");
-        caller.write_all(post(path, "accept-encoding: gzip, br\r\n", "BODY").as_bytes()).await.expect("written");
+        caller.write_all(post(path, "accept-encoding: gzip, br\r\n", BODY).as_bytes()).await.expect("written");
         let (mut model, _) = listener.accept().await.expect("a call");
         let mut seen = Vec::new();
-        while !seen.ends_with(b"BODY") {
+        while !seen.ends_with(BODY.as_bytes()) {
             model.read_buf(&mut seen).await.expect("read");
         }
         let seen = String::from_utf8(seen).expect("text");
@@ -310,7 +315,7 @@ async fn budgeted(tokens: u64) -> (Gateway, SocketAddr, TcpListener) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let inner = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = inner.local_addr().expect("an address");
-    let (gateway, _) = Gateway::new();
+    let (gateway, _) = Gateway::new(Egress::new().0);
     gateway.aim(&settings(&format!("http://{}", listener.local_addr().expect("an address")))).expect("an address");
     gateway.budget(&BudgetSettings { tokens: Some(tokens), ..BudgetSettings::default() });
     tokio::spawn(gateway.clone().serve(inner));
@@ -405,4 +410,87 @@ async fn a_call_waits_while_those_under_way_may_take_all_that_is_left() {
             assert_eq!(output(&gateway), 21);
         }
     }
+}
+
+#[tokio::test]
+async fn a_call_that_ends_without_its_counts_takes_what_was_reserved() {
+    const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+    const START: &str =
+        "data: {\"type\":\"message_start\",\"message\":{\"model\":\"m\",\"usage\":{\"input_tokens\":7,\"output_tokens\":1}}}\n\n";
+    const DELTA: &str =
+        "data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":9}}\n\n";
+    const ERROR: &str = "data: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}}\n\n";
+    let begun = ModelUsage { calls: 1, input_tokens: 7, output_tokens: 100, ..ModelUsage::default() };
+    let told = ModelUsage { output_tokens: 9, ..begun };
+    let read = ASKED.len() as u64 / 2;
+    let unknown = ModelUsage { input_tokens: 0, cache_write_1h_tokens: read, ..begun };
+    for (answer, taken) in [
+        (format!("{HEAD}{START}"), Some(begun)),
+        (format!("{HEAD}{START}{ERROR}"), Some(begun)),
+        (format!("{HEAD}{START}{DELTA}"), Some(told)),
+        (HEAD.to_owned(), Some(unknown)),
+        (HEAD.replace("connection", "content-encoding: gzip\r\nconnection"), Some(unknown)),
+        (format!("{HEAD}{ERROR}"), None),
+        (String::new(), None),
+        ("HTTP/1.1 529 Busy\r\nconnection: close\r\n\r\nbusy".to_owned(), None),
+    ] {
+        let (gateway, address, listener) = budgeted(1000).await;
+        let mut caller = TcpStream::connect(address).await.expect("connected");
+        caller.write_all(post("/v1/messages", "", ASKED).as_bytes()).await.expect("written");
+        let (mut model, _) = listener.accept().await.expect("a call");
+        read_until(&mut model, ASKED).await;
+        model.write_all(answer.as_bytes()).await.expect("written");
+        drop(model);
+        // The caller sees an end, or a connection that broke.
+        let _broken = caller.read_to_end(&mut Vec::new()).await;
+        let all = u32::try_from(CONNECTIONS_MAX - 1).expect("a small number");
+        let slots = tokio::time::timeout(DEADLINE, gateway.shared.room.acquire_many(all)).await;
+        drop(slots.expect("it is over").expect("open"));
+        assert_eq!(gateway.shared.ledger.all().get("m").copied(), taken, "{answer}");
+        assert!(gateway.shared.reserves.take(&Asked::default(), BTreeMap::is_empty).is_some());
+    }
+}
+
+#[tokio::test]
+async fn agents_beside_one_another_do_not_wait_for_an_ordinary_budget() {
+    let (gateway, _address, _listener) = budgeted(1 << 40).await;
+    let price = crate::wire::price::Price {
+        input: 5_000_000,
+        output: 25_000_000,
+        cache_read: 500_000,
+        cache_write: 6_250_000,
+        cache_write_1h: 10_000_000,
+    };
+    let prices = crate::wire::price::PriceList([("m".to_owned(), price)].into());
+    // Ten dollars.
+    gateway.budget(&BudgetSettings { cost: Some(10_000_000), prices, ..BudgetSettings::default() });
+    let asked = |is_open| Asked { model: "m".to_owned(), max_tokens: Some(32_000), bytes: 100_000, is_open, ..Asked::default() };
+    let take = |is_open| gateway.shared.reserves.take(&asked(is_open), |others| gateway.is_left_beside(others.clone()));
+    let mut side_by_side: Vec<_> = std::iter::from_fn(|| take(false)).take(100).collect();
+    assert!((6..100).contains(&side_by_side.len()), "{}", side_by_side.len());
+    side_by_side.truncate(1);
+    let open = take(true).expect("beside one that leaves something");
+    assert!(take(false).is_none(), "it may take all that is left");
+    drop(open);
+    assert!(take(false).is_some());
+}
+
+#[tokio::test]
+async fn who_calls_too_often_is_told_when_to_come_again() {
+    let (base, seen) = endpoint("").await;
+    let inner = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = inner.local_addr().expect("an address");
+    let (gateway, _) = Gateway::new(Egress::new().0);
+    gateway.aim(&settings(&base)).expect("an address");
+    while gateway.shared.pace.take(Instant::now()).is_ok() {}
+    tokio::spawn(gateway.clone().serve(inner));
+    for path in PATHS {
+        // What it would wait has become less by the time that this takes.
+        while gateway.shared.pace.take(Instant::now()).is_ok() {}
+        let answer = exchange(address, &post(path, "", BODY)).await;
+        assert!(answer.starts_with("HTTP/1.1 429") && answer.contains("rate_limit_error"), "{answer}");
+        assert!(answer.contains("retry-after: 3\r\n"), "{answer}");
+    }
+    assert!(!seen.is_finished());
+    assert_eq!(gateway.take_calls().refused, 1, "that which costs something");
 }

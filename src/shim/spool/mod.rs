@@ -59,13 +59,15 @@ struct Limits {
     segment: u64,
     /// Of the oldest events, kept in memory to be sent.
     window: usize,
+    /// Of events that wait to be written.
+    unflushed: usize,
     /// Of events that can not be written; beyond it the runtime is not read.
     unwritten: usize,
 }
 
 impl Limits {
     fn of(full: u64) -> Self {
-        Self { full, segment: (full / 8).min(4 << 20), window: 1 << 20, unwritten: 32 << 20 }
+        Self { full, segment: (full / 8).min(4 << 20), window: 1 << 20, unflushed: 1 << 20, unwritten: 32 << 20 }
     }
 }
 
@@ -133,10 +135,14 @@ impl Spool {
         self.disk.incarnation()
     }
 
-    /// Numbers an event and keeps it. `at` is the time in milliseconds since 1970.
+    /// Numbers an event and keeps it. `at` is the time in milliseconds since 1970. Where very many come before
+    /// the next [`Spool::flush`], they are written as they come.
     pub fn push(&mut self, at: i64, event: Event) {
         let Event { turn, kind, data } = event;
         self.keep(ShimEvent { n: self.newest + 1, at, turn, kind, data });
+        if self.unwritten_bytes >= self.limits.unflushed {
+            self.flush();
+        }
     }
 
     fn keep(&mut self, event: ShimEvent) {

@@ -12,7 +12,7 @@ use crate::wire::event::Kind;
 
 const BOOT: Uuid = Uuid::from_u128(1);
 /// Small enough that a few events pass every bound.
-const SMALL: Limits = Limits { full: 6_000, segment: 1_500, window: 700, unwritten: 3_000 };
+const SMALL: Limits = Limits { full: 6_000, segment: 1_500, window: 700, unflushed: usize::MAX, unwritten: 3_000 };
 
 fn event(bytes: usize) -> Event {
     Event::new(None, Kind::Text, &"x".repeat(bytes))
@@ -72,6 +72,18 @@ impl Store {
             }
         }
     }
+}
+
+#[test]
+fn very_many_events_are_written_as_they_come() {
+    let dir = folder();
+    let mut spool = Spool::open_with(dir.path(), Limits { unflushed: 1_000, ..SMALL }, Uuid::from_u128(1));
+    for n in 1..=50 {
+        spool.push(0, event(100));
+        assert!(spool.unwritten_bytes < 1_000, "{} bytes after {n}", spool.unwritten_bytes);
+    }
+    assert!(spool.written > 40);
+    assert_eq!(numbers(spool.batch(0, 1_000))[..2], [1, 2]);
 }
 
 #[test]

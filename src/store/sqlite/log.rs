@@ -6,12 +6,14 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
 use super::rows::{optional_column, optional_json_column, to_json};
+use super::usage::{bill_leftover, bill_turn};
 use super::{execute, rows, sqlite_error};
 use crate::link::shim::{EndState, TurnEnd};
 use crate::store::row::{NewEvent, SessionRow, message_role};
 use crate::store::{Advance, Advanced, StoreError, sql};
 use crate::wire::event::Kind;
 use crate::wire::usage::{Leftover, Usage};
+use crate::wire::webhook::WebhookEvent;
 use crate::wire::{PermissionId, SessionId, Timestamp, TurnId};
 
 /// What a look at a turn costs, in deltas that are removed: many turns have none.
@@ -69,6 +71,7 @@ pub fn create_session(connection: &Connection, session: &SessionRow) -> Result<(
         config,
         session.parent.map(|parent| parent.to_string()),
         session.created_at.millis(),
+        session.prompt_version,
     ];
     execute(connection, sql::CREATE_SESSION, values).map(drop)
 }
@@ -80,6 +83,7 @@ pub fn fork_session(connection: &Connection, child: &SessionRow, parent: Session
     create_session(connection, child)?;
     execute(connection, sql::FORK_EVENTS, params![id, parent, event])?;
     execute(connection, sql::FORK_MESSAGES, params![id, parent, event])?;
+    execute(connection, sql::FORK_WEBHOOKS, params![id, event, child.tenant])?;
     execute(connection, sql::FORK_HEAD, params![event, child.conversed, to_json(&child.granted)?, id]).map(drop)
 }
 
@@ -115,6 +119,8 @@ pub fn remove_session(connection: &Connection, id: SessionId, limit: usize, byte
             return Ok(true);
         }
     }
+    execute(connection, sql::FORGET_WEBHOOK_CURSORS, params![session])?;
+    execute(connection, sql::FORGET_WEBHOOK_DELIVERIES, params![session])?;
     execute(connection, sql::REMOVE_DISOWNED, params![session]).map(|_| false)
 }
 
@@ -196,13 +202,14 @@ pub fn advance(connection: &Connection, id: SessionId, advance: Advance) -> Resu
     events.extend(advance.events);
 
     let over = over(connection, &session, &events)?;
-    let mut newest = 0;
+    let (mut newest, mut is_told) = (0, false);
     for event in &events {
         newest = newest.max(event.at.millis());
         if !takes_effect(connection, &session, event, head.tail + 1)? {
             continue;
         }
         head.tail += 1;
+        is_told |= WebhookEvent::of(&event.kind, &event.data).is_some();
         // What comes after the end of its turn (from the spool of a shim that died, when no other
         // came up in time) is of the session, and of that turn no more.
         let ended = event.turn.filter(|_| event.kind != Kind::TurnEnded).filter(|turn| over.contains(turn));
@@ -224,7 +231,8 @@ pub fn advance(connection: &Connection, id: SessionId, advance: Advance) -> Resu
                 let (key, hash) = new.key.as_ref().map(|key| (&key.key, &key.message[..])).unzip();
                 let jumps = if new.jumps { head.tail } else { 0 };
                 let id = turn.to_string();
-                let values = params![id, session, new.content, options, head.tail, event.at.millis(), key, hash, jumps];
+                let values =
+                    params![id, session, new.content, options, head.tail, event.at.millis(), key, hash, jumps, new.trace];
                 execute(connection, sql::QUEUE_TURN, values)?;
             }
             (Kind::TurnStarted, Some(turn)) => {
@@ -238,7 +246,11 @@ pub fn advance(connection: &Connection, id: SessionId, advance: Advance) -> Resu
                 let values = params![session, permission_id(event)?, head.tail, turn, event.at.millis(), event.data];
                 execute(connection, sql::ADD_PERMISSION, values)?;
             }
-            (Kind::Lifecycle, None) => add_leftover(connection, &session, &event.data)?,
+            (Kind::TurnEnded, Some(turn)) => bill_turn(connection, &session, turn, event, head.tail)?,
+            (Kind::Lifecycle, None) => {
+                add_leftover(connection, &session, &event.data)?;
+                bill_leftover(connection, &session, event, head.tail)?;
+            }
             _ => {}
         }
     }
@@ -260,7 +272,7 @@ pub fn advance(connection: &Connection, id: SessionId, advance: Advance) -> Resu
         sql::ADVANCE_SESSION,
         params![head.status, head.tail, head.messages, incarnation, head.stored_through, advance.conversed, newest, session],
     )?;
-    Ok(Advanced { tail: head.tail, first: (head.tail > before).then_some(before + 1) })
+    Ok(Advanced { tail: head.tail, first: (head.tail > before).then_some(before + 1), is_told })
 }
 
 /// Removes deltas of turns that were over before `cutoff`, at most about `limit` of them. Returns how

@@ -10,8 +10,19 @@
 //! callers ──Job──▶ queue ──▶ reading threads: each with a connection of its own
 //! ```
 
+mod attachment;
+mod audit;
+mod eval;
 mod log;
+mod project_file;
+mod prompt_version;
+mod queue;
 mod rows;
+mod schedules;
+#[cfg(test)]
+mod tests;
+mod usage;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -26,15 +37,20 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use self::rows::{
-    agent_row, column, credential_row, deploy_row, event_row, json_column, key_row, message_row, permission_row, session_row,
-    session_use, to_json, turn_row,
+    agent_row, column, credential_row, deploy_row, env_row, event_row, json_column, key_row, living_row, message_row,
+    permission_row, session_row, session_use, to_json, turn_row,
 };
 use super::row::{
-    AgentRow, CredentialRow, EventRow, KeyRow, MessageRow, Page, PermissionFilter, PermissionRow, SessionFilter, SessionRow,
-    TurnFilter, TurnRow, Uses,
+    AgentRow, CredentialRow, EventRow, KeyRow, LivingRow, MessageRow, PermissionFilter, PermissionRow, SessionFilter,
+    SessionPage, SessionRow, TurnFilter, TurnRow, Uses,
 };
-use super::{Advance, Advanced, Census, EventFilter, Pending, Store, StoreError, now, sql};
+use super::{
+    AGENT_CONFIG_MAX, Advance, Advanced, CREDENTIALS_MAX, Census, EventFilter, KEY_USE_STEP_MS, KEYS_MAX, Pending, Store,
+    StoreError, now, sql,
+};
+use crate::crypt::env::{EnvOwner, KeptEnv};
 use crate::crypt::master::Sealed;
+use crate::telemetry::metrics::Metrics;
 use crate::wire::session::Status;
 use crate::wire::usage::{Leftover, ModelUsage, Usage};
 use crate::wire::{CredentialId, KeyId, PermissionId, SandboxId, SessionId, Timestamp, TurnId};
@@ -99,6 +115,11 @@ impl Sqlite {
     /// Opens or makes the file at `path`, brings its schema up to date, and starts the threads,
     /// which end when the last handle is dropped.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_measured(path, Metrics::default())
+    }
+
+    /// The same, and tells these metrics of what is stored.
+    pub fn open_measured(path: &Path, metrics: Metrics) -> Result<Self, StoreError> {
         let unavailable =
             |what: &str, e: &dyn std::fmt::Display| StoreError::Unavailable(format!("{what} {}: {e}", path.display()));
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -107,7 +128,7 @@ impl Sqlite {
         migrations::migrations::runner().run(&mut connection).map_err(|e| unavailable("bring up to date", &e))?;
 
         let (writer, jobs) = sync_channel(QUEUE_LENGTH);
-        spawn("store-write", move || write_all(&connection, &jobs))?;
+        spawn("store-write", move || write_all(&connection, &jobs, &metrics))?;
         let (readers, jobs) = sync_channel::<Job>(QUEUE_LENGTH);
         let jobs = Arc::new(Mutex::new(jobs));
         for _ in 0..READERS {
@@ -182,9 +203,12 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn write_all(connection: &Connection, jobs: &Receiver<Job>) {
+fn write_all(connection: &Connection, jobs: &Receiver<Job>, metrics: &Metrics) {
     while let Ok(first) = jobs.recv() {
+        let timer = metrics.store_commit_seconds.start_timer();
         if let Err(e) = connection.execute_batch("begin immediate") {
+            timer.stop_and_discard();
+            metrics.store_failures.inc();
             // Those behind it would each wait as long again, for the same answer.
             let error = sqlite_error(e);
             for job in std::iter::once(first).chain(jobs.try_iter().take(QUEUE_LENGTH)) {
@@ -204,6 +228,13 @@ fn write_all(connection: &Connection, jobs: &Receiver<Job>) {
         } else {
             connection.execute_batch("commit").map_err(sqlite_error)
         };
+        if committed.is_ok() {
+            timer.observe_duration();
+            metrics.store_commit_operations.observe(finishes.len() as f64);
+        } else {
+            timer.stop_and_discard();
+            metrics.store_failures.inc();
+        }
         if committed.is_err() && !connection.is_autocommit() {
             // Left open, the transaction would make every later one fail.
             if let Err(e) = connection.execute_batch("rollback") {
@@ -262,15 +293,27 @@ fn rows<T>(
 /// Reads rows whose data stands in column `data`, until they have more than so many bytes of it
 /// together; one in any case, if there is one.
 fn rows_within<T>(
-    mut found: rusqlite::Rows<'_>,
+    found: rusqlite::Rows<'_>,
     data: usize,
+    bytes_max: usize,
+    row: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Vec<T>> {
+    rows_within_all(found, &[data], bytes_max, row)
+}
+
+/// The same, of data in several columns.
+fn rows_within_all<T>(
+    mut found: rusqlite::Rows<'_>,
+    data: &[usize],
     bytes_max: usize,
     row: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<Vec<T>> {
     let (mut all, mut bytes) = (Vec::new(), 0);
     while let Some(next) = found.next()? {
         // Looked at before it is copied: it may be the large one.
-        bytes += next.get_ref(data)?.as_str()?.len();
+        for data in data {
+            bytes += next.get_ref(*data)?.as_str_or_null()?.map_or(0, str::len);
+        }
         if bytes > bytes_max && !all.is_empty() {
             break;
         }
@@ -294,7 +337,7 @@ impl Store for Sqlite {
         tenant: &'a str,
         name: &'a str,
         digest: &'a str,
-        env: Option<BTreeMap<String, String>>,
+        env: Option<KeptEnv>,
     ) -> Pending<'a, AgentRow> {
         let (tenant, name, digest) = (tenant.to_owned(), name.to_owned(), digest.to_owned());
         self.write(move |connection| {
@@ -312,24 +355,36 @@ impl Store for Sqlite {
         self.read(move |connection| get_agent(connection, &tenant, &name))
     }
 
-    fn list_agents<'a>(&'a self, tenant: &'a str) -> Pending<'a, Vec<AgentRow>> {
-        let tenant = tenant.to_owned();
-        self.read(move |connection| rows(connection, sql::LIST_AGENTS, params![tenant], agent_row))
+    fn list_agents<'a>(&'a self, tenant: &'a str, after: &'a str, limit: usize, bytes: usize) -> Pending<'a, Vec<AgentRow>> {
+        let (tenant, after) = (tenant.to_owned(), after.to_owned());
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(sql::LIST_AGENTS).map_err(sqlite_error)?;
+            let found = statement.query(params![tenant, after, limit as i64]);
+            found.and_then(|found| rows_within(found, 5, bytes, agent_row)).map_err(sqlite_error)
+        })
     }
 
     fn patch_agent<'a>(
         &'a self,
         tenant: &'a str,
         name: &'a str,
-        env: Option<BTreeMap<String, String>>,
+        env: Option<KeptEnv>,
         config: Option<Map<String, Value>>,
     ) -> Pending<'a, AgentRow> {
         let (tenant, name) = (tenant.to_owned(), name.to_owned());
         self.write(move |connection| {
             let mut agent = get_agent(connection, &tenant, &name)?;
             agent.env = env.unwrap_or(agent.env);
+            let before = if config.is_some() { to_json(&agent.config)?.len() } else { usize::MAX };
             agent.config.extend(config.unwrap_or_default());
             let (env, config) = (to_json(&agent.env)?, to_json(&agent.config)?);
+            // One that was larger before there was a bound may shrink.
+            if config.len() > before.max(AGENT_CONFIG_MAX) {
+                return Err(StoreError::Conflict(format!(
+                    "has to be at most {AGENT_CONFIG_MAX} bytes of JSON together with what it has already, and would have {}",
+                    config.len()
+                )));
+            }
             execute(connection, sql::PATCH_AGENT, params![env, config, now().millis(), tenant, name])?;
             get_agent(connection, &tenant, &name)
         })
@@ -339,7 +394,11 @@ impl Store for Sqlite {
         let (tenant, name) = (tenant.to_owned(), name.to_owned());
         self.write(move |connection| match execute(connection, sql::DELETE_AGENT, params![tenant, name])? {
             0 => Err(StoreError::NotFound("agent")),
-            _ => execute(connection, sql::FORGET_DEPLOYS, params![tenant, name]).map(drop),
+            _ => {
+                execute(connection, sql::FORGET_PROMPT_VERSIONS, params![tenant, name])?;
+                eval::forget(connection, &tenant, &name)?;
+                execute(connection, sql::FORGET_DEPLOYS, params![tenant, name]).map(drop)
+            }
         })
     }
 
@@ -372,25 +431,34 @@ impl Store for Sqlite {
         })
     }
 
-    fn list_sessions<'a>(&'a self, tenant: &'a str, filter: SessionFilter) -> Pending<'a, Page<SessionRow>> {
+    fn list_sessions<'a>(&'a self, tenant: &'a str, filter: SessionFilter, page: SessionPage) -> Pending<'a, Vec<SessionRow>> {
         let tenant = tenant.to_owned();
         self.read(move |connection| {
+            let page_text = if page.after.is_some() { sql::SESSION_PAGE_AFTER } else { sql::SESSION_PAGE };
+            let text = format!("select {} from sessions where {}{page_text}", sql::SESSION_IN_LIST, sql::SESSION_MATCHES);
+            let mut statement = connection.prepare_cached(&text).map_err(sqlite_error)?;
             let status = filter.status.map(Status::as_str);
-            let page =
-                format!("select {} from sessions where {}{}", sql::SESSION_COLUMNS, sql::SESSION_MATCHES, sql::SESSION_PAGE);
-            let rows = rows(connection, &page, params![tenant, filter.agent, status, filter.limit, filter.offset], session_row)?;
-            let count = format!("select count(*) from sessions where {}", sql::SESSION_MATCHES);
-            let total =
-                connection.query_row(&count, params![tenant, filter.agent, status], |row| row.get(0)).map_err(sqlite_error)?;
-            Ok(Page { rows, total })
+            let (made, id) = page.after.map(|(made, id)| (made.millis(), id.to_string())).unzip();
+            let found = statement.query(params![tenant, filter.agent, status, made, id, page.limit, page.offset]);
+            found.and_then(|found| rows_within(found, 9, page.bytes, session_row)).map_err(sqlite_error)
         })
     }
 
-    fn living_sessions(&self) -> Pending<'_, Vec<SessionRow>> {
+    fn count_sessions<'a>(&'a self, tenant: &'a str, filter: SessionFilter) -> Pending<'a, i64> {
+        let tenant = tenant.to_owned();
         self.read(move |connection| {
-            let text = format!("select {} from sessions where {}", sql::SESSION_COLUMNS, sql::SESSION_LIVES);
-            rows(connection, &text, [], session_row)
+            let count = format!("select count(*) from sessions where {}", sql::SESSION_MATCHES);
+            let values = params![tenant, filter.agent, filter.status.map(Status::as_str)];
+            connection.query_row(&count, values, |row| row.get(0)).map_err(sqlite_error)
         })
+    }
+
+    fn count_active(&self) -> Pending<'_, i64> {
+        self.read(|connection| connection.query_row(sql::COUNT_ACTIVE, [], |row| row.get(0)).map_err(sqlite_error))
+    }
+
+    fn living_sessions(&self) -> Pending<'_, Vec<LivingRow>> {
+        self.read(move |connection| rows(connection, sql::LIVING_SESSIONS, [], living_row))
     }
 
     fn find_session_of(&self, sandbox: SandboxId) -> Pending<'_, Option<SessionRow>> {
@@ -520,10 +588,22 @@ impl Store for Sqlite {
         })
     }
 
+    fn use_key(&self, id: KeyId, at: Timestamp) -> Pending<'_, ()> {
+        self.write(move |connection| {
+            let at = at.millis();
+            execute(connection, sql::USE_KEY, params![at, id.to_string(), at - KEY_USE_STEP_MS]).map(drop)
+        })
+    }
+
     fn create_key(&self, key: KeyRow) -> Pending<'_, ()> {
         self.write(move |connection| {
-            let values = params![key.id.to_string(), key.tenant, key.label, key.prefix, key.hash, key.created_at.millis()];
-            execute(connection, sql::CREATE_KEY, values).map(drop)
+            let (id, scopes) = (key.id.to_string(), key.scopes.to_string());
+            let (made, expires) = (key.created_at.millis(), key.expires_at.map(Timestamp::millis));
+            let values = params![id, key.tenant, key.label, key.prefix, key.hash, made, scopes, key.agent, expires, KEYS_MAX];
+            match execute(connection, sql::CREATE_KEY, values)? {
+                0 => Err(StoreError::Conflict(format!("the tenant has {KEYS_MAX} API keys"))),
+                _ => Ok(()),
+            }
         })
     }
 
@@ -543,6 +623,12 @@ impl Store for Sqlite {
         })
     }
 
+    fn has_key(&self, id: KeyId) -> Pending<'_, bool> {
+        self.read(move |connection| {
+            connection.query_row(sql::KEY_IS_THERE, params![id.to_string()], |row| row.get(0)).map_err(sqlite_error)
+        })
+    }
+
     fn find_key(&self, hash: [u8; 32]) -> Pending<'_, Option<KeyRow>> {
         self.read(move |connection| {
             let text = format!("select {} from api_keys where {}", sql::KEY_COLUMNS, sql::KEY_WITH_HASH);
@@ -554,8 +640,12 @@ impl Store for Sqlite {
         self.write(move |connection| {
             let (kind, Sealed { master, bytes }) = (credential.kind.as_str(), credential.sealed);
             let id = credential.id.to_string();
-            let values = params![id, credential.tenant, kind, credential.label, master, bytes, credential.created_at.millis()];
-            execute(connection, sql::CREATE_CREDENTIAL, values).map(drop)
+            let (tenant, label, made) = (credential.tenant, credential.label, credential.created_at.millis());
+            let values = params![id, tenant, kind, label, master, bytes, made, CREDENTIALS_MAX];
+            match execute(connection, sql::CREATE_CREDENTIAL, values)? {
+                0 => Err(StoreError::Conflict(format!("the tenant has {CREDENTIALS_MAX} credentials"))),
+                _ => Ok(()),
+            }
         })
     }
 
@@ -613,6 +703,24 @@ impl Store for Sqlite {
         })
     }
 
+    fn envs_of_other_masters<'a>(&'a self, master: &'a str, limit: usize, skip: usize) -> Pending<'a, Vec<(EnvOwner, KeptEnv)>> {
+        let sealed = format!("[\"{master}\",");
+        self.read(move |connection| {
+            rows(connection, sql::ENVS_OF_OTHER_MASTERS, params![sealed, limit as i64, skip as i64], env_row)
+        })
+    }
+
+    fn reseal_env<'a>(&'a self, owner: &'a EnvOwner, old: &'a KeptEnv, new: &'a KeptEnv) -> Pending<'a, bool> {
+        let (owner, old, new) = (owner.clone(), to_json(old), to_json(new));
+        self.write(move |connection| {
+            let (statement, tenant, key) = match owner {
+                EnvOwner::Agent { tenant, name } => (sql::RESEAL_AGENT_ENV, tenant, name),
+                EnvOwner::Session { tenant, id } => (sql::RESEAL_SESSION_ENV, tenant, id.to_string()),
+            };
+            execute(connection, statement, params![new?, tenant, key, old?]).map(|changed| changed > 0)
+        })
+    }
+
     fn missing_sessions(&self, ids: Vec<SessionId>) -> Pending<'_, Vec<SessionId>> {
         self.read(move |connection| {
             let ids: Vec<_> = ids.iter().map(SessionId::to_string).collect();
@@ -637,59 +745,5 @@ impl Store for Sqlite {
             return Box::pin(async { Err(StoreError::Unavailable(why)) });
         }
         self.write(|connection| execute(connection, "pragma user_version = 0", []).map(drop))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::TurnState;
-
-    /// The rows of a session that runs, one that has ended, and a turn that is over, as the first
-    /// release wrote them.
-    const FIRST: &str = r#"
-        insert into sessions (id, tenant, agent, digest, status, sandbox, extra_env, config, conversed, tail, messages,
-            incarnation, stored_through, created_at, last_active_at)
-        select id, 'default', 'a', 'd', status, id, '{}', '{}', 1, 4, 1, '01980000-0000-7000-8000-00000000000c', 7, 1, 2
-        from (select '01980000-0000-7000-8000-000000000001' as id, 'active' as status
-            union all select '01980000-0000-7000-8000-000000000002', 'ended');
-        insert into turns values ('01980000-0000-7000-8000-00000000000a', '01980000-0000-7000-8000-000000000001',
-            'completed', 'user', '"hello"', '{}', null, 1, 4, 1, 1, 2);
-        insert into events values
-            ('01980000-0000-7000-8000-000000000001', 1, '01980000-0000-7000-8000-00000000000a', 'turn_queued', 1, '{}'),
-            ('01980000-0000-7000-8000-000000000001', 2, '01980000-0000-7000-8000-00000000000a', 'turn_started', 1,
-                '{"kind":"user","content":"hello"}'),
-            ('01980000-0000-7000-8000-000000000001', 3, '01980000-0000-7000-8000-00000000000a', 'text_delta', 1, '{"delta":"x"}'),
-            ('01980000-0000-7000-8000-000000000001', 4, '01980000-0000-7000-8000-00000000000a', 'turn_ended', 2, '{}');
-        insert into messages values ('01980000-0000-7000-8000-000000000001', 1, 2, 'user');
-    "#;
-
-    #[tokio::test]
-    async fn what_the_first_release_wrote_is_read() {
-        let folder = tempfile::tempdir().expect("folder");
-        let path = folder.path().join("ash.db");
-        let mut connection = Connection::open(&path).expect("opens");
-        prepare(&connection).expect("prepares");
-        let first = migrations::migrations::runner().set_target(refinery::Target::Version(1));
-        first.run(&mut connection).expect("makes the first schema");
-        connection.execute_batch(FIRST).expect("writes");
-        drop(connection);
-
-        // Also when it is opened once more.
-        drop(Sqlite::open(&path).expect("brings it up to date"));
-        let store = Sqlite::open(&path).expect("opens");
-        let (runs, over) = ("01980000-0000-7000-8000-000000000001", "01980000-0000-7000-8000-000000000002");
-        let [runs, over]: [SessionId; 2] = [runs, over].map(|id| id.parse().expect("an id"));
-        let row = store.get_session("default", runs).await.expect("reads");
-        assert_eq!((row.tail, row.conversed, row.heard.map(|(_, through)| through)), (4, true, Some(7)));
-        assert_eq!((row.granted, row.sandbox_boot.as_deref()), (Vec::new(), Some("")), "whether it has a sandbox is not known");
-        assert_eq!(store.get_session("default", over).await.expect("reads").sandbox_boot, None);
-        let turn = "01980000-0000-7000-8000-00000000000a".parse().expect("an id");
-        let turn = store.get_turn(runs, turn).await.expect("reads");
-        assert_eq!((turn.state, turn.usage, turn.idempotency_key), (TurnState::Completed, None, None));
-        assert_eq!(store.messages(runs, 0, 10, usize::MAX).await.expect("reads").len(), 1);
-        assert_eq!(store.compact(Timestamp(3), 100).await.expect("works"), (1, false));
-        let left = store.events(runs, 0, 10, EventFilter::default()).await.expect("reads");
-        assert_eq!(left.iter().map(|event| event.id).collect::<Vec<_>>(), [1, 2, 4]);
     }
 }

@@ -3,9 +3,10 @@
 use rusqlite::Row;
 use serde_json::Value;
 
+use crate::crypt::env::{EnvOwner, KeptEnv};
 use crate::crypt::master::Sealed;
 use crate::store::row::{
-    AgentRow, CredentialRow, DeployRow, EventRow, KeyRow, MessageRow, PermissionRow, SessionRow, SessionUse, TurnRow,
+    AgentRow, CredentialRow, DeployRow, EventRow, KeyRow, LivingRow, MessageRow, PermissionRow, SessionRow, SessionUse, TurnRow,
 };
 use crate::store::sqlite::StoreError;
 use crate::wire::Timestamp;
@@ -56,6 +57,16 @@ pub fn agent_row(row: &Row<'_>) -> rusqlite::Result<AgentRow> {
     })
 }
 
+/// Whose an environment is, and what is kept of it.
+pub fn env_row(row: &Row<'_>) -> rusqlite::Result<(EnvOwner, KeptEnv)> {
+    let tenant = row.get(1)?;
+    let owner = match row.get_ref(0)?.as_str()? {
+        "agent" => EnvOwner::Agent { tenant, name: row.get(2)? },
+        _ => EnvOwner::Session { tenant, id: column(row, 2)? },
+    };
+    Ok((owner, json_column(row, 3)?))
+}
+
 pub fn deploy_row(row: &Row<'_>) -> rusqlite::Result<DeployRow> {
     Ok(DeployRow { tenant: row.get(0)?, agent: row.get(1)?, digest: row.get(2)?, at: Timestamp(row.get(3)?) })
 }
@@ -70,7 +81,7 @@ pub fn session_use(row: &Row<'_>) -> rusqlite::Result<SessionUse> {
     })
 }
 
-fn status(row: &Row<'_>, index: usize) -> rusqlite::Result<Status> {
+pub fn status(row: &Row<'_>, index: usize) -> rusqlite::Result<Status> {
     let status: String = row.get(index)?;
     Ok(serde_json::from_value(Value::String(status)).unwrap_or(Status::Unknown))
 }
@@ -95,6 +106,18 @@ pub fn session_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
         granted: json_column(row, 15)?,
         sandbox_boot: row.get(16)?,
         heard: optional_column(row, 17)?.map(|incarnation| row.get(18).map(|through| (incarnation, through))).transpose()?,
+        prompt_version: row.get(19)?,
+    })
+}
+
+pub fn living_row(row: &Row<'_>) -> rusqlite::Result<LivingRow> {
+    Ok(LivingRow {
+        id: column(row, 0)?,
+        tenant: row.get(1)?,
+        status: status(row, 2)?,
+        sandbox: column(row, 3)?,
+        tail: row.get(4)?,
+        is_up: row.get(5)?,
     })
 }
 
@@ -115,6 +138,7 @@ pub fn turn_row(row: &Row<'_>) -> rusqlite::Result<TurnRow> {
         message_hash: row.get(12)?,
         usage: optional_json_column(row, 13)?,
         jumps: row.get(14)?,
+        trace: row.get(15)?,
     })
 }
 
@@ -169,5 +193,9 @@ pub fn key_row(row: &Row<'_>) -> rusqlite::Result<KeyRow> {
         prefix: row.get(3)?,
         hash: row.get(4)?,
         created_at: Timestamp(row.get(5)?),
+        scopes: column(row, 6)?,
+        agent: row.get(7)?,
+        expires_at: row.get::<_, Option<i64>>(8)?.map(Timestamp),
+        last_used_at: row.get::<_, Option<i64>>(9)?.map(Timestamp),
     })
 }

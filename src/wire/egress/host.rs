@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::WEB;
+
 /// Longest name, in its text form (RFC 1035 section 2.3.4, without the root).
 const NAME_MAX: usize = 253;
 /// Longest label.
@@ -127,6 +129,26 @@ impl Target {
         let (host, text_port) = split_port(text)?;
         let number = text_port.map(port).transpose()?.or(default_port).ok_or(TargetError::NoPort)?;
         Ok(Self { host: Host::parse(host)?, port: number })
+    }
+
+    /// Whom an address leads to. Only what every reader of addresses takes for the same host is read: nothing that one
+    /// would leave out, unescape or take for a user.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, as a sentence.
+    pub fn of_url(url: &str) -> Result<Self, String> {
+        let (scheme, rest) = url.split_once("://").ok_or("it is no address such as https://example.com/")?;
+        let port = match scheme.to_ascii_lowercase().as_str() {
+            "https" => WEB[0],
+            "http" => WEB[1],
+            _ => return Err("only http and https are fetched".to_owned()),
+        };
+        if url.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\') {
+            return Err("an address has no spaces and no \\".to_owned());
+        }
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        Self::parse(authority, Some(port)).map_err(|error| error.to_string())
     }
 }
 

@@ -300,6 +300,7 @@ impl<'de> Deserialize<'de> for List {
 
 /// `egress` of a new session, and body of `PATCH /api/sessions/{id}/egress`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Egress {
     /// What may be reached beside the model, in the place of the agent's list. Empty: nothing.
@@ -308,6 +309,7 @@ pub struct Egress {
 
 /// Answer of `GET` and `PATCH /api/sessions/{id}/egress`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct EgressBody {
     /// What may be reached beside the model, as far as the operator's list covers it.
     pub allow: List,
@@ -322,6 +324,8 @@ pub struct EgressBody {
 
 /// Whether a change of what may be reached counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "daemon", schema(as = EgressApplied))]
 #[serde(rename_all = "lowercase")]
 pub enum Applied {
     /// It does: the sandbox said so, or there is none.
@@ -336,6 +340,8 @@ pub enum Applied {
 
 /// Whose list counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "daemon", schema(as = EgressSource))]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
     /// That of the session.
@@ -352,6 +358,7 @@ pub enum Source {
 /// Data of an `egress` event: attempts of one kind to reach one host. The first is told at once,
 /// those of the minute after it in one event.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct EgressEvent {
     /// What became of them.
     pub verdict: Verdict,
@@ -369,6 +376,8 @@ pub struct EgressEvent {
 
 /// What became of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "daemon", schema(as = EgressVerdict))]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// It was let out.

@@ -297,6 +297,33 @@ fn no_spelling_of_a_host_is_told_like_a_preset() {
     assert_eq!(port.to_string(), "pypi:443", "with a port it is a host");
 }
 
+#[test]
+fn an_address_leads_to_the_host_that_every_reader_takes_it_for_or_nowhere() {
+    for (url, wanted) in [
+        ("https://a.example/x?y#z", Some("a.example:443")),
+        ("HTTP://A.example", Some("a.example:80")),
+        ("https://a.example:8443?x", Some("a.example:8443")),
+        ("https://[2001:db8::7]/", Some("[2001:db8::7]:443")),
+        ("https://a.example#@b.example", Some("a.example:443")),
+        ("https://a.example@b.example/", None),
+        ("https://a.example\\@b.example/", None),
+        ("https://a.example\t.b.example/", None),
+        (" https://a.example/", None),
+        ("https:a.example", None),
+        ("https:///a.example", None),
+        ("https://%61.example/", None),
+        ("https://ａ.example/", None),
+        ("https://127.1/", None),
+        ("https://a.example:/", None),
+        ("https://a.example:0443x/", None),
+        ("ftp://a.example/", None),
+        ("data:text/plain,x", None),
+        ("", None),
+    ] {
+        assert_eq!(Target::of_url(url).ok().map(|target| target.to_string()).as_deref(), wanted, "{url}");
+    }
+}
+
 proptest! {
     #[test]
     fn whatever_reads_is_told_in_a_form_that_reads_the_same(text in "\\PC{0,40}|[*.a-z0-9:\\[\\]x-]{0,20}") {

@@ -15,8 +15,9 @@ use std::io::{self, Write};
 use std::pin::Pin;
 
 use super::dialogue::{Dialogue, Step};
-use super::keyboard::{Keyboard, edit};
+use super::keyboard::Keyboard;
 use super::view::TurnView;
+use crate::cli::cmd::editor::edit;
 use crate::cli::cmd::request::{Asked, outcome};
 use crate::cli::error::CliError;
 use crate::cli::output::clean;

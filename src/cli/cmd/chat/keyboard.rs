@@ -7,7 +7,6 @@
 
 use std::io;
 use std::os::fd::AsFd as _;
-use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -70,46 +69,4 @@ async fn readable() -> io::Result<()> {
     // Closed earlier if nobody waits here any more, and then the thread wakes up.
     drop(here);
     done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())).map_err(io::Error::from)
-}
-
-/// Lets the user change a text with the editor of their choice. Blocks the task until the editor
-/// ends, as the terminal is the editor's meanwhile.
-///
-/// # Errors
-/// If the file can not be written or read, or the editor does not run or fails.
-pub(super) async fn edit(text: &str) -> io::Result<String> {
-    let file = Scratch::new(text)?;
-    let given = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    // `editor` is Debian's name for the one that the administrator chose.
-    let editor = given("VISUAL").or_else(|| given("EDITOR")).unwrap_or_else(|| "editor".into());
-    // As git does: the variable may hold options, so a shell takes it apart.
-    let script = format!("{editor} \"$1\"");
-    let status = tokio::process::Command::new("sh").args(["-c", &script, "ashctl"]).arg(&file.0).status().await?;
-    if !status.success() {
-        return Err(io::Error::other(format!("{editor} failed ({status})")));
-    }
-    std::fs::read_to_string(&file.0)
-}
-
-/// A file for nobody else's eyes, which goes away.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(text: &str) -> io::Result<Self> {
-        use std::io::Write as _;
-        use std::os::unix::fs::OpenOptionsExt as _;
-        let folder = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
-        let path = folder.join(format!("ashctl-{}.json", uuid::Uuid::now_v7()));
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        let scratch = Self(path);
-        file.write_all(text.as_bytes())?;
-        Ok(scratch)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // It is in a folder that is emptied with the login, or at the next boot.
-        drop(std::fs::remove_file(&self.0));
-    }
 }

@@ -1,13 +1,23 @@
-//! Lines from the keyboard, with editing and a history that lives as long as the conversation.
+//! Lines from the keyboard, with editing and a history.
+//!
+//! The history is in `~/.local/state/ash/chat_history`, which only its owner can read. A line that begins
+//! with a space is not kept.
 
+use std::env;
+use std::fs::DirBuilder;
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
 
 use rustyline::config::{Behavior, Configurer as _};
 use rustyline::error::ReadlineError;
-use rustyline::history::MemHistory;
+use rustyline::history::FileHistory;
 
 use crate::cli::error::CliError;
 use crate::cli::output::columns;
+
+/// Most lines that are kept.
+const HISTORY_LINES: usize = 1000;
 
 /// What the user did at the prompt.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,18 +30,30 @@ pub(super) enum Line {
 
 /// Reads lines. Reading blocks a thread, so the editor travels there and back.
 pub(super) struct Editor {
-    inner: rustyline::Editor<(), MemHistory>,
+    inner: rustyline::Editor<(), FileHistory>,
+    /// Where its history is kept.
+    history: Option<PathBuf>,
     prompt: &'static str,
 }
 
 impl Editor {
     pub(super) fn new() -> Result<Self, CliError> {
-        let config =
-            rustyline::Config::builder().behavior(Behavior::PreferTerm).bracketed_paste(true).auto_add_history(true).build();
-        let mut inner = rustyline::Editor::with_history(config, MemHistory::new()).map_err(input)?;
+        let config = rustyline::Config::builder()
+            .behavior(Behavior::PreferTerm)
+            .bracketed_paste(true)
+            .auto_add_history(true)
+            .history_ignore_space(true);
+        let config = config.max_history_size(HISTORY_LINES).map_err(input)?.build();
+        let history = FileHistory::with_config(&config);
+        let mut inner = rustyline::Editor::with_history(config, history).map_err(input)?;
         inner.set_history_ignore_dups(true).map_err(input)?;
+        let history = history_file().filter(|file| file.parent().is_some_and(|folder| made(folder).is_ok()));
+        if let Some(file) = &history {
+            // There is none before the first line, and one that can not be read is no reason not to talk.
+            drop(inner.load_history(file));
+        }
         // On a narrow terminal every column is needed for the text.
-        Ok(Self { inner, prompt: if columns() < 40 { "› " } else { "you › " } })
+        Ok(Self { inner, history, prompt: if columns() < 40 { "› " } else { "you › " } })
     }
 
     /// Reads a line.
@@ -48,7 +70,13 @@ impl Editor {
         let mut interrupted = false;
         loop {
             match self.inner.readline(self.prompt) {
-                Ok(text) => return Ok(Line::Text(text)),
+                Ok(text) => {
+                    if let Some(file) = &self.history {
+                        // At once, as a conversation may end in any way. Without room for it, it is short.
+                        drop(self.inner.append_history(file));
+                    }
+                    return Ok(Line::Text(text));
+                }
                 Err(ReadlineError::Eof) => return Ok(Line::Leave),
                 Err(ReadlineError::Interrupted) if interrupted => return Ok(Line::Leave),
                 // Takes back the line, as in a shell.
@@ -57,6 +85,17 @@ impl Editor {
             }
         }
     }
+}
+
+/// XDG Base Directory Specification 0.8: state, which is not worth a copy.
+fn history_file() -> Option<PathBuf> {
+    let given = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = given("XDG_STATE_HOME").or_else(|| Some(given("HOME")?.join(".local/state")))?;
+    Some(state.join("ash/chat_history"))
+}
+
+fn made(folder: &std::path::Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 fn input(error: ReadlineError) -> CliError {

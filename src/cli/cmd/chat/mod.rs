@@ -11,10 +11,12 @@
 //! | module | job |
 //! | --- | --- |
 //! | `line` | the line that becomes a message |
+//! | `command` | lines that are commands |
 //! | `view`, `spinner` | a turn as it is shown |
 //! | `desk` | requests for permission, and the person who answers them |
 //! | `dialogue`, `keyboard` | what is asked and answered; the keys that do it |
 
+mod command;
 mod desk;
 mod dialogue;
 mod keyboard;
@@ -23,29 +25,31 @@ mod spinner;
 mod view;
 
 use std::io::{self, IsTerminal as _, Read as _};
+use std::path::PathBuf;
 use std::pin::{Pin, pin};
 
 use futures_util::FutureExt as _;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use self::command::Command;
 use self::desk::{Asks, Desk};
 use self::line::{Editor, Line};
 use self::view::{Ending, TurnView};
 pub(super) use self::view::{gist, said};
-use crate::cli::args::{Chat, SessionSend};
+use super::attachment;
+use crate::cli::args::{Chat, Format, SessionSend};
 use crate::cli::error::{CliError, model_key_hint};
-use crate::cli::output::{DIM, RED, clean};
+use crate::cli::output::{DIM, RED, clean, item};
+use crate::cli::patience::Patience;
 use crate::cli::{Context, bill};
 use crate::client::sse::Frame;
-use crate::client::{Answer, Client, ClientError, SessionQuery};
+use crate::client::{Client, ClientError};
 use crate::report;
 use crate::wire::message::{IfBusy, MessageBody, TurnOptions};
-use crate::wire::session::{CreateSession, InterruptBody, PermissionMode, Session, SessionConfig, Status};
-
-/// How far back `--last` looks for a session that still takes messages.
-const LAST_AMONG: u32 = 100;
+use crate::wire::session::{CreateSession, PermissionMode, Session, SessionConfig};
+use crate::wire::{AttachmentId, SessionId, TurnId};
 
 /// How frames are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,8 +58,8 @@ enum Show {
     Answer,
     /// As they came.
     Frames,
-    /// As JSON, one a line.
-    Json,
+    /// As objects of this format.
+    Objects(Format),
 }
 
 /// What became of a turn.
@@ -82,17 +86,18 @@ pub(super) async fn run(args: Chat, context: &mut Context) -> Result<(), CliErro
     }
     let show = show(args.raw, context);
     let prompt = prompt_text(&prompt)?;
-    if prompt.is_none() && show == Show::Json {
+    if prompt.is_none() && matches!(show, Show::Objects(_)) {
         return Err(CliError::usage("there is no prompt", "give one as an argument, or on standard input"));
     }
 
     let session = match (args.session, agent) {
-        (Some(id), _) => context.client.session(id).await?.body.session,
+        (Some(named), _) => context.client.session(context.session(&named).await?).await?.body.session,
         (None, Some(agent)) => create(agent, args.model.clone(), args.permission_mode, context).await?,
-        (None, None) => last(context).await?,
+        (None, None) => context.last_session().await?,
     };
     let id = session.id;
     let mut chat = Conversation::new(session, args.model, show)?;
+    chat.attach(&args.attach, &context.client).await?;
     let result = match prompt {
         Some(prompt) => {
             context.output.say(format_args!("{DIM}Session: {id}{DIM:#}"));
@@ -101,6 +106,7 @@ pub(super) async fn run(args: Chat, context: &mut Context) -> Result<(), CliErro
         None => chat.converse(context).await,
     };
     if args.end {
+        let id = chat.session.id;
         context.client.end_session(id).await?;
         context.output.whisper(format_args!("Ended session {id}"));
     }
@@ -114,13 +120,15 @@ pub(super) async fn send(args: SessionSend, context: &mut Context) -> Result<(),
         Some(prompt) => prompt,
         None => typed(context)?,
     };
-    let session = context.client.session(args.id).await?.body.session;
-    Conversation::new(session, args.model, show)?.once(prompt, context).await
+    let session = context.client.session(context.session(&args.id).await?).await?.body.session;
+    let mut chat = Conversation::new(session, args.model, show)?;
+    chat.attach(&args.attach, &context.client).await?;
+    chat.once(prompt, context).await
 }
 
 fn show(raw: bool, context: &Context) -> Show {
     match (raw, context.output.is_json()) {
-        (_, true) => Show::Json,
+        (_, true) => Show::Objects(context.output.format),
         (true, false) => Show::Frames,
         (false, false) => Show::Answer,
     }
@@ -172,19 +180,13 @@ async fn create(
     Ok(context.client.create_session(&body).await?.body.session)
 }
 
-/// The session that was active last, of those that take messages.
-async fn last(context: &Context) -> Result<Session, CliError> {
-    let query = SessionQuery { limit: Some(LAST_AMONG), ..SessionQuery::default() };
-    let sessions = context.client.sessions(&query).await?.body.sessions.into_iter();
-    let open = sessions.filter(|session| session.status != Status::Ended);
-    open.max_by_key(|session| session.last_active_at).ok_or(CliError::NoSession)
-}
-
 struct Conversation {
     session: Session,
     model: Option<String>,
     show: Show,
     interrupts: Signal,
+    /// What goes with the next message.
+    attached: Vec<AttachmentId>,
 }
 
 impl Conversation {
@@ -192,7 +194,16 @@ impl Conversation {
     fn new(session: Session, model: Option<String>, show: Show) -> Result<Self, CliError> {
         let interrupts =
             signal(SignalKind::interrupt()).map_err(|source| CliError::Run { program: "a signal handler", source })?;
-        Ok(Self { session, model, show, interrupts })
+        Ok(Self { session, model, show, interrupts, attached: Vec::new() })
+    }
+
+    /// Gives the session files, which go with the next message.
+    async fn attach(&mut self, files: &[PathBuf], client: &Client) -> Result<(), CliError> {
+        for file in files {
+            let answer = attachment::upload(self.session.id, file, None, client).await?;
+            self.attached.push(answer.body.attachment.id);
+        }
+        Ok(())
     }
 
     /// One turn, whose outcome is the command's.
@@ -211,14 +222,23 @@ impl Conversation {
     /// Turns until the user leaves.
     async fn converse(&mut self, context: &mut Context) -> Result<(), CliError> {
         let (agent, id) = (&self.session.agent_name, self.session.id);
-        context.output.say(format_args!("{DIM}Session {id} with {agent}\nCtrl-C interrupts, Ctrl-D leaves.{DIM:#}"));
+        context
+            .output
+            .say(format_args!("{DIM}Session {id} with {agent}\nCtrl-C interrupts, Ctrl-D leaves, /help lists commands.{DIM:#}"));
         let mut editor = Editor::new()?;
         loop {
             let line;
             (editor, line) = editor.read().await?;
             let prompt = match line {
                 Line::Text(text) if text.trim().is_empty() => continue,
-                Line::Text(text) => text,
+                Line::Text(text) => match Command::parse(&text) {
+                    Some(Command::Exit) => break,
+                    Some(command) => {
+                        self.obey(command, context).await?;
+                        continue;
+                    }
+                    None => text,
+                },
                 Line::Leave => break,
             };
             match self.turn(&prompt, context).await {
@@ -226,23 +246,41 @@ impl Conversation {
                 Ok(Outcome::Interrupted) => context.output.say(format_args!("{DIM}Interrupted.{DIM:#}")),
                 Ok(Outcome::Left) => break,
                 // What only this message met leaves the conversation as it is.
-                Err(CliError::Client(error)) if survives(&error) => {
-                    let text = clean(&report::chain(&error));
-                    context.output.say(format_args!("{RED}error:{RED:#} {text}"));
-                    if let Some(hint) = error.hint() {
-                        context.output.say(format_args!("hint:  {hint}"));
-                    }
-                }
+                Err(CliError::Client(error)) if survives(&error) => tell(&error, context),
                 Err(error) => return Err(error),
             }
         }
+        let id = self.session.id;
         context.output.say(format_args!("{DIM}Continue with: ashctl chat --session {id}{DIM:#}"));
+        Ok(())
+    }
+
+    /// Does what a command asks for, unless the user has enough of it. What fails leaves the conversation
+    /// as it is.
+    async fn obey(&mut self, command: Command, context: &mut Context) -> Result<(), CliError> {
+        let obeyed = tokio::select! {
+            obeyed = command.obey(&mut self.session, &mut self.model, context) => obeyed,
+            _ = self.interrupts.recv() => Ok(()),
+        };
+        match obeyed {
+            Err(CliError::Client(error)) => tell(&error, context),
+            obeyed => obeyed?,
+        }
         Ok(())
     }
 
     /// Sends a message and shows the turn until it ends or the user leaves.
     async fn turn(&mut self, prompt: &str, context: &mut Context) -> Result<Outcome, CliError> {
-        let content = serde_json::value::to_raw_value(prompt).map_err(ClientError::Encode)?;
+        let content = match std::mem::take(&mut self.attached) {
+            attached if attached.is_empty() => serde_json::value::to_raw_value(prompt),
+            attached => {
+                let block = |id| json!({"type": "attachment", "attachmentId": id});
+                let text = json!({"type": "text", "text": prompt});
+                let blocks: Vec<_> = attached.into_iter().map(block).chain([text]).collect();
+                serde_json::value::to_raw_value(&blocks)
+            }
+        };
+        let content = content.map_err(ClientError::Encode)?;
         let options = TurnOptions { include_partial_messages: true, model: self.model.clone(), ..TurnOptions::default() };
         let body = MessageBody { content, options, if_busy: IfBusy::Queue };
         let (client, output) = (context.client.clone(), &mut context.output);
@@ -257,7 +295,7 @@ impl Conversation {
         view.working("waiting for the agent");
 
         let asks = match self.show {
-            Show::Frames | Show::Json => Asks::Nobody,
+            Show::Frames | Show::Objects(_) => Asks::Nobody,
             Show::Answer if io::stdin().is_terminal() && output.talk_is_terminal => Asks::Here,
             Show::Answer => Asks::Elsewhere,
         };
@@ -284,21 +322,29 @@ impl Conversation {
         let id = self.session.id;
         let mut ticks = tokio::time::interval(spinner::TICK);
         let mut post = pin!(client.send_message(id, body));
+        // Whether the user has interrupted, once.
+        let mut asked = false;
         let mut stream = loop {
             tokio::select! {
                 stream = &mut post => break stream?,
                 _ = ticks.tick(), if view.is_moving() => view.tick(),
                 _ = self.interrupts.recv() => {
-                    // It may be queued or running already.
-                    client.interrupt(id).await?;
-                    return Ok(Outcome::Left);
+                    if asked {
+                        return Ok(Outcome::Left);
+                    }
+                    asked = true;
+                    view.interrupting();
                 }
             }
         };
+        if asked {
+            desk.give_up(view)?;
+        }
         let mut ending = None;
-        let mut interrupting: Option<Interrupting<'_>> = None;
-        let mut asked = false;
+        let mut interrupting = Interrupting::Wanted(asked);
         loop {
+            let turn = stream.turn();
+            interrupting.go_on(client, id, turn);
             // Kept over ticks and keys: it may be connecting again, which takes its time.
             let mut next = pin!(stream.next());
             let frame = loop {
@@ -321,11 +367,12 @@ impl Conversation {
                         asked = true;
                         desk.give_up(view)?;
                         view.interrupting();
-                        interrupting = Some(Box::pin(client.interrupt(id)));
+                        interrupting = Interrupting::Wanted(true);
+                        interrupting.go_on(client, id, turn);
                     }
-                    answer = finished(&mut interrupting) => {
-                        interrupting = None;
-                        answer?;
+                    outcome = interrupting.done() => {
+                        interrupting = Interrupting::Wanted(false);
+                        outcome?;
                     }
                 }
             };
@@ -344,7 +391,7 @@ impl Conversation {
         match self.show {
             Show::Answer => view.frame(frame),
             Show::Frames => view.pass(&raw(frame), frame),
-            Show::Json => view.pass(&json_line(frame), frame),
+            Show::Objects(format) => view.pass(&item(&Shown::of(frame), format), frame),
         }
         .map_err(CliError::Output)
     }
@@ -353,6 +400,15 @@ impl Conversation {
 /// Whether a conversation can go on after this failure of one message.
 fn survives(error: &ClientError) -> bool {
     error.is_passing() || error.problem().is_some_and(|problem| matches!(problem.status_code, 409 | 413 | 500))
+}
+
+/// Says what failed, and the next step.
+fn tell(error: &ClientError, context: &mut Context) {
+    let text = clean(&report::chain(error));
+    context.output.say(format_args!("{RED}error:{RED:#} {text}"));
+    if let Some(hint) = error.hint() {
+        context.output.say(format_args!("hint:  {hint}"));
+    }
 }
 
 /// Says how a turn ended, if not well.
@@ -371,13 +427,43 @@ fn remark(ending: &Ending, context: &mut Context) {
     }
 }
 
-type Interrupting<'a> = Pin<Box<dyn Future<Output = Result<Answer<InterruptBody>, ClientError>> + 'a>>;
+/// The end that the user wishes for the turn of a message: for no other, which may be another's and run before it.
+enum Interrupting<'a> {
+    /// Whether it is to be asked for as soon as the turn has a name.
+    Wanted(bool),
+    /// It is asked for.
+    Asked(Pin<Box<dyn Future<Output = Result<(), ClientError>> + 'a>>),
+}
 
-/// The request's answer; never comes where there is no request.
-async fn finished(request: &mut Option<Interrupting<'_>>) -> Result<Answer<InterruptBody>, ClientError> {
-    match request {
-        Some(request) => request.await,
-        None => std::future::pending().await,
+impl<'a> Interrupting<'a> {
+    fn go_on(&mut self, client: &'a Client, session: SessionId, turn: Option<TurnId>) {
+        if let (Self::Wanted(true), Some(turn)) = (&*self, turn) {
+            *self = Self::Asked(Box::pin(cancel(client, session, turn)));
+        }
+    }
+
+    /// The outcome of the request; never comes where there is none.
+    async fn done(&mut self) -> Result<(), ClientError> {
+        match self {
+            Self::Asked(request) => request.await,
+            Self::Wanted(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// Ends a turn, also while the daemon restarts.
+async fn cancel(client: &Client, session: SessionId, turn: TurnId) -> Result<(), ClientError> {
+    let mut patience = Patience::default();
+    loop {
+        match client.cancel_turn(session, turn).await {
+            // It or its session has ended meanwhile, and the stream says how.
+            Err(ClientError::Problem(problem)) if matches!(problem.status_code, 400 | 409 | 410) => return Ok(()),
+            answer => {
+                if patience.bear(answer).await?.is_some() {
+                    return Ok(());
+                }
+            }
+        }
     }
 }
 
@@ -388,17 +474,20 @@ fn raw(frame: &Frame) -> String {
     format!("{id}event: {}\n{data}\n", frame.event)
 }
 
-/// The frame as a line of JSON: `{"id":…,"event":…,"data":…}`.
-pub(super) fn json_line(frame: &Frame) -> String {
-    #[derive(Serialize)]
-    struct Shown<'a> {
-        id: Option<i64>,
-        event: &'a str,
-        data: Value,
+/// The frame as an object.
+#[derive(Serialize)]
+pub(super) struct Shown<'a> {
+    id: Option<i64>,
+    event: &'a str,
+    data: Value,
+}
+
+impl<'a> Shown<'a> {
+    /// The object of this frame.
+    pub(super) fn of(frame: &'a Frame) -> Self {
+        let data = serde_json::from_str(&frame.data).unwrap_or_else(|_| Value::from(frame.data.as_str()));
+        Self { id: frame.id, event: &frame.event, data }
     }
-    let data = serde_json::from_str(&frame.data).unwrap_or_else(|_| Value::from(frame.data.as_str()));
-    let line = serde_json::to_string(&Shown { id: frame.id, event: &frame.event, data });
-    line.expect("texts and JSON can be written as JSON") + "\n"
 }
 
 #[cfg(test)]
@@ -406,10 +495,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_print_as_they_came_or_as_json() {
+    fn frames_print_as_they_came_or_as_objects() {
+        let json_line = |frame: &Frame| item(&Shown::of(frame), Format::Json);
         let frame = Frame { id: Some(7), event: "done".into(), data: "{\"a\":1}".into() };
         assert_eq!(raw(&frame), "id: 7\nevent: done\ndata: {\"a\":1}\n\n");
         assert_eq!(json_line(&frame), "{\"id\":7,\"event\":\"done\",\"data\":{\"a\":1}}\n");
+        assert_eq!(item(&Shown::of(&frame), Format::Yaml), "---\nid: 7\nevent: done\ndata:\n  a: 1\n");
         let frame = Frame { id: None, event: "x".into(), data: "a\nb".into() };
         assert_eq!(raw(&frame), "event: x\ndata: a\ndata: b\n\n");
         assert_eq!(json_line(&frame), "{\"id\":null,\"event\":\"x\",\"data\":\"a\\nb\"}\n");

@@ -27,7 +27,7 @@ pub(super) struct Ending {
     /// What failed, in the words of the stream.
     pub(super) cause: Option<String>,
     /// What the turn took, if the stream said.
-    pub(super) usage: Option<Usage>,
+    pub(super) usage: Option<Box<Usage>>,
 }
 
 impl Ending {

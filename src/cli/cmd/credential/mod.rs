@@ -6,29 +6,36 @@ use std::io::{self, IsTerminal as _, Read as _};
 
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 
+use super::confirm::confirm;
 use crate::cli::Context;
 use crate::cli::args::CredentialCommand;
 use crate::cli::error::CliError;
-use crate::cli::output::{ago, now};
+use crate::cli::output::{Output, ago, now};
 use crate::wire::CredentialId;
 use crate::wire::credential::{ChangeCredential, CreateCredential, CredentialType};
 use crate::wire::secret::Secret;
 
 /// More than the daemon takes, so that it is the one to say no.
 const KEY_MAX: u64 = 64 << 10;
+const FROM_FILE: &str = "ashctl credential create anthropic <FILE";
 
 pub(super) async fn run(command: CredentialCommand, context: &mut Context) -> Result<(), CliError> {
     match command {
         CredentialCommand::Create { kind, label } => create(kind, label, context).await,
         CredentialCommand::List => list(context).await,
         CredentialCommand::Update { id, label, key } => update(id, label, key, context).await,
-        CredentialCommand::Delete { ids } => delete(&ids, context).await,
+        CredentialCommand::Delete { ids, yes } => {
+            let what = if let [id] = ids[..] { format!("credential {id}") } else { format!("{} credentials", ids.len()) };
+            let lost = "It can not be read back, and sessions that name it do not start again without another one.";
+            confirm(&format!("Forget {what}? {lost}"), yes, &mut context.output)?;
+            delete(&ids, context).await
+        }
         CredentialCommand::RotateMaster { file } => rotate::run(&file, context).await,
     }
 }
 
 async fn create(kind: CredentialType, label: Option<String>, context: &mut Context) -> Result<(), CliError> {
-    let key = read_key(context)?;
+    let key = read_key(FROM_FILE, &mut context.output)?;
     let answer = context.client.create_credential(&CreateCredential { r#type: kind, key, label }).await?;
     let output = &mut context.output;
     if output.is_json() {
@@ -60,7 +67,7 @@ async fn list(context: &mut Context) -> Result<(), CliError> {
 }
 
 async fn update(id: CredentialId, label: Option<String>, key: bool, context: &mut Context) -> Result<(), CliError> {
-    let key = if key { Some(read_key(context)?) } else { None };
+    let key = if key { Some(read_key(FROM_FILE, &mut context.output)?) } else { None };
     let answer = context.client.change_credential(id, &ChangeCredential { key, label }).await?;
     let output = &mut context.output;
     if output.is_json() {
@@ -82,11 +89,11 @@ async fn delete(ids: &[CredentialId], context: &mut Context) -> Result<(), CliEr
     context.output.documents(deleted)
 }
 
-/// The secret from standard input, on a terminal without showing it.
-fn read_key(context: &mut Context) -> Result<Secret, CliError> {
+/// The secret from standard input, on a terminal without showing it. `hint` helps where there is none.
+pub(super) fn read_key(hint: &str, output: &mut Output) -> Result<Secret, CliError> {
     let mut text = String::new();
     if io::stdin().is_terminal() {
-        context.output.say("Paste the key, then Enter (it is not shown):");
+        output.say("Paste the key, then Enter (it is not shown):");
         let _silent = Silence::begin().map_err(CliError::Input)?;
         io::stdin().read_line(&mut text).map_err(CliError::Input)?;
     } else {
@@ -95,7 +102,7 @@ fn read_key(context: &mut Context) -> Result<Secret, CliError> {
     let key = text.trim();
     if key.is_empty() {
         let problem = "there is no key on standard input";
-        return Err(CliError::usage(problem, "ashctl credential create anthropic <FILE"));
+        return Err(CliError::usage(problem, hint));
     }
     Ok(Secret::new(key))
 }

@@ -52,7 +52,12 @@ pub(super) async fn run(file: &Path, context: &mut Context) -> Result<(), CliErr
     }
     let count = after.body.resealed;
     let credentials = if count == 1 { "1 credential is".to_owned() } else { format!("{count} credentials are") };
-    output.line(format_args!("The master key is new ({}); {credentials} sealed anew", after.body.master_key))?;
+    let (environments, webhooks) = (after.body.environments, after.body.webhooks);
+    let sealed = format_args!(
+        "The master key is new ({}); {credentials} sealed anew, {environments} environments and {webhooks} secrets of webhooks",
+        after.body.master_key
+    );
+    output.line(sealed)?;
     output.whisper(format_args!("Copies of the database from before need the old key. Keep a copy of {}.", file.display()));
     Ok(())
 }

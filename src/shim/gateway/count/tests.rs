@@ -41,7 +41,7 @@ fn kind_of(answer: &str) -> &'static str {
 
 fn begin(answer: &str) -> (Arc<Ledger>, Call) {
     let ledger = Arc::new(Ledger::default());
-    let call = ledger.call(&headers(kind_of(answer))).expect("plain text");
+    let call = ledger.call(&headers(kind_of(answer)), None).expect("plain text");
     (ledger, call)
 }
 
@@ -141,9 +141,9 @@ fn what_is_no_answer_counts_nothing() {
     let ledger = Arc::new(Ledger::default());
     let mut packed = headers("application/json");
     packed.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    assert!(ledger.call(&packed).is_none());
+    assert!(ledger.call(&packed, None).is_none());
     packed.insert(header::CONTENT_ENCODING, HeaderValue::from_static("identity"));
-    assert!(ledger.call(&packed).is_some() && ledger.call(&HeaderMap::new()).is_some());
+    assert!(ledger.call(&packed, None).is_some() && ledger.call(&HeaderMap::new(), None).is_some());
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn large_content_is_passed_over_and_what_is_kept_is_bounded() {
 fn models_beyond_those_of_any_turn_are_summed_up() {
     let ledger = Arc::new(Ledger::default());
     let answer = |model: &str| {
-        let mut call = ledger.call(&headers("application/json")).expect("plain text");
+        let mut call = ledger.call(&headers("application/json"), None).expect("plain text");
         call.look(format!(r#"{{"model":"{model}","usage":{{"input_tokens":{}}}}}"#, u64::MAX).as_bytes());
     };
     for n in 0..1000 {
@@ -215,7 +215,7 @@ impl Body for Pieces {
 
 fn pass(pieces: Vec<Result<Bytes, &'static str>>, kind: &'static str) -> Vec<Result<Bytes, &'static str>> {
     let ledger = Arc::new(Ledger::default());
-    let mut body = Counted::new(Pieces(pieces.into_iter()), ledger.call(&headers(kind)));
+    let mut body = Counted::new(Pieces(pieces.into_iter()), ledger.call(&headers(kind), None));
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let mut passed = Vec::new();
     runtime.block_on(async {
@@ -284,4 +284,94 @@ fn the_size_of_a_body_is_still_known() {
     let full = http_body_util::Full::new(Bytes::from_static(b"four"));
     let body = Counted::new(full, None);
     assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(4), false));
+}
+
+/// What is on the bill of a call with such a usage.
+fn models(usage: &str) -> BTreeMap<String, (u64, u64, u64)> {
+    let whole = format!(r#"{{"model":"m","usage":{usage}}}"#);
+    let stream = format!(
+        "data: {{\"type\":\"message_start\",\"message\":{{\"model\":\"m\",\"usage\":{{\"input_tokens\":1,\"output_tokens\":1}}}}}}\n\n\
+         data: {{\"type\":\"message_delta\",\"delta\":{{\"stop_reason\":\"end_turn\"}},\"usage\":{usage}}}\n\n\
+         data: {{\"type\":\"message_stop\"}}\n\n"
+    );
+    let [whole, stream] = [whole, stream].map(|answer| count(&[&answer]));
+    assert_eq!(whole, stream);
+    whole.into_iter().map(|(model, usage)| (model, (usage.calls, usage.input_tokens, usage.output_tokens))).collect()
+}
+
+#[test]
+fn what_the_model_api_does_beside_a_call_is_counted_with_it() {
+    let all = |all: &[(&str, (u64, u64, u64))]| all.iter().map(|(model, usage)| ((*model).to_owned(), *usage)).collect();
+    for (usage, wanted) in [
+        // The summary is in none of the counts of the call.
+        (
+            r#"{"input_tokens":23000,"output_tokens":1000,"iterations":[
+                {"type":"compaction","input_tokens":180000,"output_tokens":3500,"cache_read_input_tokens":0},
+                {"type":"message","input_tokens":23000,"output_tokens":1000}]}"#,
+            all(&[("m", (1, 203_000, 4500))]),
+        ),
+        // Where the counts have all turns of it, none is counted twice.
+        (
+            r#"{"input_tokens":30,"output_tokens":3,"iterations":[
+                {"type":"message","model":"m","input_tokens":10,"output_tokens":1},
+                {"type":"message","model":"m","input_tokens":20,"output_tokens":2}]}"#,
+            all(&[("m", (1, 30, 3))]),
+        ),
+        // Nor is any lost where they have the last alone.
+        (
+            r#"{"input_tokens":20,"output_tokens":2,"iterations":[
+                {"type":"message","input_tokens":10,"output_tokens":1},{"type":"message","input_tokens":20,"output_tokens":2}]}"#,
+            all(&[("m", (1, 30, 3))]),
+        ),
+        // Another model that was asked has its own name, and price.
+        (
+            r#"{"input_tokens":30,"output_tokens":3,"iterations":[
+                {"type":"message","input_tokens":10,"output_tokens":1},
+                {"type":"advisor_message","model":"large","input_tokens":500,"output_tokens":50},
+                {"type":"message","input_tokens":20,"output_tokens":2}]}"#,
+            all(&[("m", (1, 30, 3)), ("large", (0, 500, 50))]),
+        ),
+        // One that declined was paid as well; the counts are those of the one that answered.
+        (
+            r#"{"input_tokens":40,"output_tokens":4,"iterations":[
+                {"type":"message","model":"m","input_tokens":10,"output_tokens":1},
+                {"type":"fallback_message","model":"n","input_tokens":40,"output_tokens":4}]}"#,
+            all(&[("m", (0, 10, 1)), ("n", (1, 40, 4))]),
+        ),
+        (
+            r#"{"input_tokens":2,"output_tokens":1,"iterations":[{"type":"of_later","input_tokens":5},7,{"input_tokens":-1}]}"#,
+            all(&[("m", (1, 7, 1))]),
+        ),
+        (r#"{"input_tokens":2,"output_tokens":1,"iterations":null}"#, all(&[("m", (1, 2, 1))])),
+        (r#"{"input_tokens":2,"output_tokens":1,"iterations":"none"}"#, all(&[("m", (1, 2, 1))])),
+    ] {
+        assert_eq!(models(&usage.replace('\n', "")), wanted, "{usage}");
+    }
+}
+
+#[test]
+fn what_was_written_to_the_cache_is_counted_once_however_it_is_parted() {
+    let answer = r#"{"model":"m","usage":{"input_tokens":1,"cache_creation_input_tokens":300,"cache_creation":{"ephemeral_1h_input_tokens":300},
+        "iterations":[{"type":"message","input_tokens":1,"cache_creation_input_tokens":300}]}}"#;
+    let usage = count(&[answer])[0].1;
+    assert_eq!((usage.input_tokens, usage.cache_write_tokens, usage.cache_write_1h_tokens), (1, 0, 300));
+}
+
+#[test]
+fn parts_of_a_call_are_on_a_bill_once_also_if_it_runs_on() {
+    let (ledger, mut call) = begin("data");
+    let delta = |output: u64| {
+        format!(
+            "data: {{\"type\":\"message_delta\",\"usage\":{{\"output_tokens\":1,\"iterations\":[{{\"type\":\"advisor_message\",\
+             \"model\":\"large\",\"output_tokens\":{output}}}]}}}}\n\n"
+        )
+    };
+    call.look(&STREAM.as_bytes()[..STREAM.find("\n\n").expect("there") + 2]);
+    call.look(delta(5).as_bytes());
+    assert_eq!(ledger.take(true)["large"].output_tokens, 5);
+    call.look(delta(12).as_bytes());
+    assert_eq!(ledger.leftover()["large"].output_tokens, 7);
+    drop(call);
+    assert_eq!(ledger.take(false)["large"].output_tokens, 7);
+    assert_eq!(ledger.all()["large"].output_tokens, 12);
 }

@@ -7,7 +7,7 @@ async fn patient(patience: Duration) -> (Gateway, SocketAddr, mpsc::Receiver<Wai
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let inner = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = inner.local_addr().expect("an address");
-    let (gateway, waits) = Gateway::new();
+    let (gateway, waits) = Gateway::new(Egress::new().0);
     let base = format!("http://{}", listener.local_addr().expect("an address"));
     let retry_ms = patience.as_millis() as u64;
     gateway.aim(&Settings { retry_ms, ..settings(&base) }).expect("an address");
@@ -40,12 +40,12 @@ async fn is_over(gateway: &Gateway, listener: TcpListener) {
 #[tokio::test]
 async fn a_call_is_tried_again_as_a_whole_until_it_is_answered_and_each_wait_is_told() {
     let (gateway, address, mut waits, listener) = patient(Duration::from_secs(60)).await;
-    let call = tokio::spawn(async move { exchange(address, &post("/v1/messages", "x-mine: 1\r\n", "BODY")).await });
-    drop(request(&listener, "BODY").await);
+    let call = tokio::spawn(async move { exchange(address, &post("/v1/messages", "x-mine: 1\r\n", BODY)).await });
+    drop(request(&listener, BODY).await);
     let wait = waits.recv().await.expect("told");
     assert_eq!((wait.failed, wait.status), (1, None));
     assert!(wait.reason.starts_with("the model API can not be reached: "), "{}", wait.reason);
-    let (mut model, _) = request(&listener, "BODY").await;
+    let (mut model, _) = request(&listener, BODY).await;
     // The key changes while the call waits.
     let base = format!("http://{}", listener.local_addr().expect("an address"));
     gateway.aim(&Settings { api_key: Some("sk-other".to_owned()), retry_ms: 60_000, ..settings(&base) }).expect("an address");
@@ -53,8 +53,8 @@ async fn a_call_is_tried_again_as_a_whole_until_it_is_answered_and_each_wait_is_
     let wait = waits.recv().await.expect("told");
     assert_eq!((wait.failed, wait.status, wait.reason.as_str()), (2, Some(529), "the model API answered 529"));
     assert!(wait.wait >= Duration::from_secs(1), "as long as it was asked to: {wait:?}");
-    let (mut model, seen) = request(&listener, "BODY").await;
-    for kept in ["x-api-key: sk-other\r\n", "x-mine: 1\r\n", "content-length: 4\r\n"] {
+    let (mut model, seen) = request(&listener, BODY).await;
+    for kept in ["x-api-key: sk-other\r\n", "x-mine: 1\r\n", "content-length: 10\r\n"] {
         assert!(seen.contains(kept), "{kept:?} in {seen}");
     }
     model.write_all(told(3).as_bytes()).await.expect("written");
@@ -72,8 +72,8 @@ async fn without_time_for_another_attempt_the_answer_passes_and_says_that_it_is_
         (60, failing("401 Nobody", "retry-after: 1\r\n"), false),
     ] {
         let (gateway, address, mut waits, listener) = patient(Duration::from_secs(patience)).await;
-        let call = tokio::spawn(async move { exchange(address, &post("/v1/messages", "", "BODY")).await });
-        let (mut model, _) = request(&listener, "BODY").await;
+        let call = tokio::spawn(async move { exchange(address, &post("/v1/messages", "", BODY)).await });
+        let (mut model, _) = request(&listener, BODY).await;
         model.write_all(answer.as_bytes()).await.expect("written");
         let passed = call.await.expect("answered");
         assert_eq!((passed.get(..12), passed.ends_with("\r\n\r\nbusy")), (answer.get(..12), true), "{passed}");
@@ -117,16 +117,16 @@ async fn a_budget_that_is_spent_meanwhile_ends_the_wait() {
 #[tokio::test]
 async fn without_a_key_nothing_leaves_also_of_what_waits() {
     let (gateway, address, mut waits, listener) = patient(Duration::from_secs(60)).await;
-    let call = tokio::spawn(async move { exchange(address, &post("/v1/messages", "", "BODY")).await });
-    let (mut model, _) = request(&listener, "BODY").await;
+    let call = tokio::spawn(async move { exchange(address, &post("/v1/messages", "", BODY)).await });
+    let (mut model, _) = request(&listener, BODY).await;
     model.write_all(failing("529 Busy", "").as_bytes()).await.expect("written");
     waits.recv().await.expect("told");
     let base = format!("http://{}", listener.local_addr().expect("an address"));
     let gone = Settings { api_key: None, refusal: Some("the credential is gone".to_owned()), ..settings(&base) };
     gateway.aim(&gone).expect("an address");
     let waited = tokio::time::timeout(DEADLINE, call).await.expect("answered in time").expect("answered");
-    let others = [waited, exchange(address, &post("/v1/messages", "", "BODY")).await];
-    let counted = exchange(address, &post("/v1/messages/count_tokens", "", "BODY")).await;
+    let others = [waited, exchange(address, &post("/v1/messages", "", BODY)).await];
+    let counted = exchange(address, &post("/v1/messages/count_tokens", "", BODY)).await;
     for answer in others.iter().chain([&counted]) {
         assert!(answer.starts_with("HTTP/1.1 401") && answer.contains("x-should-retry: false\r\n"), "{answer}");
         assert!(answer.contains("authentication_error") && answer.contains("Ash: the credential is gone"), "{answer}");
@@ -138,8 +138,8 @@ async fn without_a_key_nothing_leaves_also_of_what_waits() {
 async fn an_answer_that_breaks_off_is_not_tried_again() {
     let (gateway, address, mut waits, listener) = patient(Duration::from_secs(60)).await;
     let mut caller = TcpStream::connect(address).await.expect("connected");
-    caller.write_all(post("/v1/messages", "", "BODY").as_bytes()).await.expect("written");
-    let (mut model, _) = request(&listener, "BODY").await;
+    caller.write_all(post("/v1/messages", "", BODY).as_bytes()).await.expect("written");
+    let (mut model, _) = request(&listener, BODY).await;
     model.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nfirst").await.expect("written");
     read_until(&mut caller, "first").await;
     drop(model);
