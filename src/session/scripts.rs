@@ -91,8 +91,9 @@ impl Script<'_> {
     pub async fn run(self, shim: &ShimHandle, moves: &watch::Sender<()>) -> Result<Ran, ScriptError> {
         let Self { name, rules, starts } = self;
         let link = |source| ScriptError::Link { script: name, source };
-        // One without the right to be executed is one for the shell.
-        let command = format!("if [ -x ./{name} ]; then exec ./{name}; else exec /bin/sh ./{name}; fi");
+        // What it wrote is told as it wrote it: over two pipes the order would be lost. One without the right to be
+        // executed is one for the shell.
+        let command = format!("exec 2>&1; if [ -x ./{name} ]; then exec ./{name}; else exec /bin/sh ./{name}; fi");
         let timeout = rules.timeout();
         let timeout_ms = Some(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
         let run = Run { job: Job::Shell { command }, input: false, timeout_ms, output_max: None, starts, terminal: None };
