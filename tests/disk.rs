@@ -68,7 +68,7 @@ fn a_tool_that_fills_the_disk_is_ended_by_name_and_the_session_goes_on_when_ther
     let cause = ends(&daemon, &session, BOMB);
     assert_eq!(cause, CAUSE);
     let told = json!({"action": "limit", "limit": "disk", "detail": CAUSE.strip_prefix("disk: ")});
-    assert_eq!(reached(&daemon, &session), [told]);
+    assert_eq!(reached(&daemon, &session), [told.clone()]);
     let turns = daemon.get(&format!("/api/sessions/{session}/turns")).json();
     assert_eq!(turns["turns"].as_array().expect("turns").iter().filter(|turn| turn["limit"] == "disk").count(), 1, "{turns}");
 
@@ -80,6 +80,7 @@ fn a_tool_that_fills_the_disk_is_ended_by_name_and_the_session_goes_on_when_ther
     let gone = daemon.send("DELETE", &format!("/api/sessions/{session}/files/bomb"), &json!({}));
     assert!(gone.ok_status(), "{}", gone.text());
     assert!(result(&daemon.say(&session, "remember?")).contains("bomb"), "the conversation goes on");
+    assert_eq!(reached(&daemon, &session), [told], "it is told once, also when it was measured on");
 }
 
 #[test]

@@ -112,7 +112,7 @@ impl Init {
                     Err(error) => self.tell(&FromInit::Failed { handle, error: format!("signal {signal}: {error}") }, None),
                 }
             }
-            ToInit::KillAll { spare } => {
+            ToInit::KillAll { handle, spare } => {
                 let spared: Vec<_> =
                     self.started.iter().filter(|(_, handle)| spare.contains(handle)).map(|(pid, _)| *pid).collect();
                 if spared.is_empty() {
@@ -120,7 +120,7 @@ impl Init {
                 } else {
                     kill_others(&spared);
                 }
-                Ok(())
+                handle.map_or(Ok(()), |handle| self.tell(&FromInit::Killed { handle }, None))
             }
             ToInit::Listen { handle, port } => match listen(port) {
                 Ok((listener, port)) => self.tell(&FromInit::Listening { handle, port }, Some(listener.as_fd())),

@@ -47,6 +47,9 @@ pub enum ToInit {
     },
     /// Kills every process inside except init, the programs that are spared, and what is in their sessions.
     KillAll {
+        /// Answered under this number when all have got the signal. Without one there is no answer.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        handle: Option<Handle>,
         /// Programs that are spared.
         #[serde(default)]
         spare: Vec<Handle>,
@@ -79,6 +82,11 @@ pub enum FromInit {
         handle: Handle,
         /// Its port.
         port: u16,
+    },
+    /// Everything got the signal that kills it.
+    Killed {
+        /// The request.
+        handle: Handle,
     },
     /// A request failed.
     Failed {

@@ -104,6 +104,7 @@ enum Request {
     KillAll {
         /// Those that have this or a higher standing are spared.
         spare: Option<Standing>,
+        reply: Option<Reply<()>>,
     },
 }
 
@@ -205,19 +206,21 @@ impl Inner {
     /// Kills everything inside but init.
     pub async fn kill_all(&self) {
         // As above.
-        let _gone = self.requests.send(Request::KillAll { spare: None }).await;
+        let _gone = self.requests.send(Request::KillAll { spare: None, reply: None }).await;
     }
 
     /// Kills everything inside but init and what was started apart.
     pub async fn kill_left_overs(&self) {
         // As above.
-        let _gone = self.requests.send(Request::KillAll { spare: Some(Standing::Apart) }).await;
+        let _gone = self.requests.send(Request::KillAll { spare: Some(Standing::Apart), reply: None }).await;
     }
 
-    /// Kills everything inside but init and what packs.
-    pub async fn kill_all_but_packing(&self) {
-        // As above.
-        let _gone = self.requests.send(Request::KillAll { spare: Some(Standing::Packing) }).await;
+    /// Kills everything inside but init and what packs. What is returned hears when all of it has got the signal.
+    pub async fn kill_all_but_packing(&self) -> oneshot::Receiver<Result<(), InnerError>> {
+        let (reply, killed) = oneshot::channel();
+        // Without init nothing runs either, and `reply` is gone, too.
+        let _gone = self.requests.send(Request::KillAll { spare: Some(Standing::Packing), reply: Some(reply) }).await;
+        killed
     }
 
     async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, InnerError> {
@@ -232,6 +235,7 @@ impl Inner {
 enum Asked {
     Spawn(Reply<Child>),
     Listen(Reply<TcpListener>),
+    Kill(Reply<()>),
 }
 
 /// A request on its way.
@@ -327,10 +331,11 @@ impl Talk {
             }
             Request::Listen { port, reply } => (ToInit::Listen { handle, port }, Vec::new(), Some(Asked::Listen(reply))),
             Request::Signal { handle, signal } => (ToInit::Signal { handle, signal, group: true }, Vec::new(), None),
-            Request::KillAll { spare } => {
+            Request::KillAll { spare, reply } => {
                 let is_spared = |standing: &Standing| spare.is_some_and(|least| *standing >= least);
                 let spare = self.apart.iter().filter(|(_, standing)| is_spared(standing)).map(|(handle, _)| *handle).collect();
-                (ToInit::KillAll { spare }, Vec::new(), None)
+                let answered = reply.is_some().then_some(handle);
+                (ToInit::KillAll { handle: answered, spare }, Vec::new(), reply.map(Asked::Kill))
             }
         };
         let body = serde_json::to_vec(&message)?;
@@ -367,6 +372,12 @@ impl Talk {
                     let _gone = reply.send(Ok(TcpListener::from(listener)));
                 }
             }
+            FromInit::Killed { handle } => {
+                if let Some(Asked::Kill(reply)) = self.asked.remove(&handle) {
+                    // As above.
+                    let _gone = reply.send(Ok(()));
+                }
+            }
             FromInit::Failed { handle, error } => match self.asked.remove(&handle) {
                 Some(asked) => {
                     self.apart.remove(&handle);
@@ -391,6 +402,7 @@ impl Asked {
         let _gone = match self {
             Self::Spawn(reply) => reply.send(Err(error)).is_err(),
             Self::Listen(reply) => reply.send(Err(error)).is_err(),
+            Self::Kill(reply) => reply.send(Err(error)).is_err(),
         };
     }
 }

@@ -5,7 +5,7 @@
 //!                 limit                 more than the limit
 //!   no watch ──────────────▶ within ────────────────────────▶ over, how much is not known
 //!                              ▲                                        │ measured behind the end
-//!                              │  no more than the limit                ▼   of what ran
+//!                              │  no more than the limit                ▼   of what ran ([`Watch::ended`])
 //!                              └──────────────────────────── over, with the least that was measured
 //!                                                                       │ more than that
 //!                                                                       └─▶ over, how much is not known
@@ -168,6 +168,8 @@ pub struct Watch {
     last: Option<Found>,
     asked_at: Option<Instant>,
     is_looking: bool,
+    /// Whether what was too much is being ended. How much there is would become more while it is measured.
+    is_ending: bool,
     /// Since when somebody waits for a look.
     wanted: Option<Instant>,
     /// Looks one after the other that did not see all.
@@ -187,6 +189,7 @@ impl Watch {
             last: None,
             asked_at: None,
             is_looking: false,
+            is_ending: false,
             wanted: None,
             in_part: 0,
             is_to_end: false,
@@ -246,7 +249,7 @@ impl Watch {
 
     /// When to [`tick`](Self::tick).
     pub fn next(&self, work: Work) -> Option<Instant> {
-        if self.is_looking || self.limit.is_none() || self.measurer.is_none() {
+        if self.is_looking || self.is_ending || self.limit.is_none() || self.measurer.is_none() {
             return None;
         }
         // What fills the disk while it is packed is to be found as soon as what a turn does.
@@ -257,7 +260,7 @@ impl Watch {
     /// Asks the file system, and has the files looked through if need be.
     pub fn tick(&mut self, now: Instant, work: Work, filled: Option<Filled>) {
         self.asked_at = Some(now);
-        if !self.is_looking && self.is_due(now, work, filled) {
+        if self.is_due(now, work, filled) {
             self.look();
         }
     }
@@ -265,18 +268,25 @@ impl Watch {
     /// Has the files looked through for a turn that waits.
     pub fn want(&mut self, now: Instant) {
         self.wanted.get_or_insert(now);
-        if !self.is_looking {
-            self.look();
-        }
+        self.look();
     }
 
     /// Has all of it measured, also beyond what is too much. False if nobody can.
     pub fn measure(&mut self) -> bool {
         self.is_to_end = true;
-        if !self.is_looking {
-            self.look();
-        }
-        self.is_looking
+        self.look();
+        self.is_looking || self.is_ending
+    }
+
+    /// What was too much is being ended: nothing is measured until it [has](Self::ended).
+    pub const fn ending(&mut self) {
+        self.is_ending = true;
+    }
+
+    /// It has.
+    pub fn ended(&mut self) {
+        self.is_ending = false;
+        self.look();
     }
 
     fn is_due(&self, now: Instant, work: Work, filled: Option<Filled>) -> bool {
@@ -303,7 +313,11 @@ impl Watch {
         }
     }
 
+    /// Looks, unless it does already or must not yet.
     fn look(&mut self) {
+        if self.is_looking || self.is_ending {
+            return;
+        }
         let most = self.most().filter(|_| !self.is_to_end);
         self.is_to_end = false;
         self.is_looking = self.measurer.as_ref().is_some_and(|measurer| measurer.look(most));

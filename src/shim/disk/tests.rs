@@ -216,6 +216,24 @@ async fn a_turn_is_refused_by_a_look_that_began_behind_it_alone() {
 }
 
 #[tokio::test]
+async fn nothing_is_measured_until_what_was_too_much_is_killed() {
+    let (_dir, root) = folder();
+    let (to, mut measured) = mpsc::channel(4);
+    let mut watch = watch();
+    watch.begin(&root, &to).expect("a thread");
+    assert!(watch.next(Work::Busy).is_some());
+    watch.ending();
+    let now = Instant::now();
+    watch.want(now);
+    watch.tick(now, Work::Busy, None);
+    assert!(watch.next(Work::Busy).is_none() && !watch.is_looking);
+    assert!(watch.measure(), "it will be");
+    watch.ended();
+    assert!(watch.is_looking);
+    assert!(matches!(measured.recv().await, Some(Input::Measured(found)) if found.began >= now));
+}
+
+#[tokio::test]
 async fn a_limit_that_is_raised_counts_at_once_and_one_that_is_lowered_is_looked_at() {
     let now = Instant::now();
     let mut watch = watch();

@@ -96,6 +96,8 @@ pub enum Input {
     Exported(ConnectionId, Op, Result<(), PackError>),
     /// What is on the disk was measured.
     Measured(disk::Found),
+    /// What had taken too much of it is killed, or nobody can tell.
+    Killed,
     /// A program has ended, and its output was sent; or it was not started.
     Ran(ConnectionId, Op, Result<RunEnd, RunError>),
 }
@@ -351,6 +353,7 @@ impl Driver {
             Input::Unpacked(result) => self.unpacked(result),
             Input::Exported(id, op, result) => self.exported(id, op, result),
             Input::Measured(found) => self.measured(found).await,
+            Input::Killed => self.disk.ended(),
             Input::Ran(id, op, result) => self.ran(id, op, result),
         }
     }
