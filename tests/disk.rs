@@ -68,7 +68,7 @@ fn a_tool_that_fills_the_disk_is_ended_by_name_and_the_session_goes_on_when_ther
     let cause = ends(&daemon, &session, BOMB);
     assert_eq!(cause, CAUSE);
     let told = json!({"action": "limit", "limit": "disk", "detail": CAUSE.strip_prefix("disk: ")});
-    assert_eq!(reached(&daemon, &session), [told.clone()]);
+    assert_eq!(reached(&daemon, &session), std::slice::from_ref(&told));
     let turns = daemon.get(&format!("/api/sessions/{session}/turns")).json();
     assert_eq!(turns["turns"].as_array().expect("turns").iter().filter(|turn| turn["limit"] == "disk").count(), 1, "{turns}");
 

@@ -40,7 +40,7 @@ pub fn serve() -> Result<(), InitError> {
     ends.thread_block().map_err(InitError::sys("block SIGCHLD"))?;
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
     let signals = SignalFd::with_flags(&ends, flags).map_err(InitError::sys("signalfd"))?;
-    let mut init = Init { socket, started: HashMap::new(), on_terminals: HashSet::new() };
+    let mut init = Init { socket, started: HashMap::new(), on_terminals: HashSet::new(), going: Vec::new() };
     init.tell(&FromInit::Ready, None)?;
     let served = init.serve(&signals);
     init.kill_all();
@@ -53,7 +53,12 @@ struct Init {
     started: HashMap<i32, Handle>,
     /// Those of them that have a terminal.
     on_terminals: HashSet<i32>,
+    /// What was killed and is not gone, and the request. Until then it may write, and holds its files.
+    going: Vec<(Handle, Vec<Process>)>,
 }
+
+/// A number, and when its process started, which tells it from another one that has the number later.
+type Process = (i32, u64);
 
 impl Init {
     fn serve(&mut self, signals: &SignalFd) -> Result<(), InitError> {
@@ -120,7 +125,8 @@ impl Init {
                 } else {
                     kill_others(&spared);
                 }
-                handle.map_or(Ok(()), |handle| self.tell(&FromInit::Killed { handle }, None))
+                self.going.extend(handle.map(|handle| (handle, killed(&spared))));
+                self.tell_gone()
             }
             ToInit::Listen { handle, port } => match listen(port) {
                 Ok((listener, port)) => self.tell(&FromInit::Listening { handle, port }, Some(listener.as_fd())),
@@ -136,6 +142,19 @@ impl Init {
             if let Some(handle) = self.started.remove(&ended.pid) {
                 self.tell(&FromInit::Exited { handle, code: ended.code, signal: ended.signal }, None)?;
             }
+        }
+        self.tell_gone()
+    }
+
+    /// Answers those who wait for the end of what was killed. Each is reaped here, as its parent was killed, too, but for
+    /// what a spared program started and moved to a session of its own.
+    fn tell_gone(&mut self) -> Result<(), InitError> {
+        for (_, going) in &mut self.going {
+            // No further than to one that is left, as there may be many.
+            while going.pop_if(|(pid, started)| since(*pid) != Some(*started)).is_some() {}
+        }
+        for (handle, _) in self.going.extract_if(.., |(_, going)| going.is_empty()).collect::<Vec<_>>() {
+            self.tell(&FromInit::Killed { handle }, None)?;
         }
         Ok(())
     }
@@ -155,6 +174,23 @@ impl Init {
     }
 }
 
+/// What was killed of all but the spared sessions, if this one is process 1: what was killed starts nothing more, and what was
+/// spared is in its session.
+fn killed(spared: &[i32]) -> Vec<Process> {
+    let is_spared = |pid| getsid(Some(Pid::from_raw(pid))).is_ok_and(|session| spared.contains(&session.as_raw()));
+    match std::process::id() {
+        1 => processes().filter(|pid| !is_spared(*pid)).filter_map(|pid| Some((pid, since(pid)?))).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// All processes but this one; none where they can not be listed.
+fn processes() -> impl Iterator<Item = i32> {
+    let own = i32::try_from(std::process::id()).unwrap_or(1);
+    let listed = fs::read_dir("/proc").into_iter().flatten();
+    listed.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).filter(move |pid| *pid != own)
+}
+
 /// Kills every process but this one and those in these sessions, each named by its leader, if this one is
 /// process 1. What starts another process while it is looked for is found by the next look.
 fn kill_others(spared: &[i32]) {
@@ -165,14 +201,9 @@ fn kill_others(spared: &[i32]) {
 
 /// Kills the processes whose session is one of those, but for this one. One that has ended has none any more.
 fn kill_those(is_one: impl Fn(Option<i32>) -> bool) {
-    let own = i32::try_from(std::process::id()).unwrap_or(1);
     let mut killed = HashSet::new();
-    look_until_quiet(|| {
-        let Ok(processes) = fs::read_dir("/proc") else { return false };
-        let numbers = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
-        // To the end, whoever is found first.
-        numbers.filter(|pid| *pid != own).fold(false, |is_new, pid| is_new | is_new_to(&mut killed, pid, &is_one))
-    });
+    // Each look to the end, whoever is found first.
+    look_until_quiet(|| processes().fold(false, |is_new, pid| is_new | is_new_to(&mut killed, pid, &is_one)));
 }
 
 /// Looks for processes to kill until there are none for a while; a look tells whether there was a new one.
@@ -189,14 +220,14 @@ fn look_until_quiet(mut look: impl FnMut() -> bool) {
 /// Kills a process that was listed, if it is one of those; says whether that may be news, and there may be more. What was
 /// killed starts no other process, and may be listed for long. But one that went by itself since it was listed may have
 /// started another one before, whose number was not there yet.
-fn is_new_to(killed: &mut HashSet<(i32, u64)>, pid: i32, is_one: impl Fn(Option<i32>) -> bool) -> bool {
+fn is_new_to(killed: &mut HashSet<Process>, pid: i32, is_one: impl Fn(Option<i32>) -> bool) -> bool {
     let number = Pid::from_raw(pid);
     let Some(since) = since(pid) else { return true };
     let session = getsid(Some(number)).ok().map(Pid::as_raw);
     is_one(session) && (kill(number, Signal::SIGKILL).is_err() || killed.insert((pid, since)))
 }
 
-/// When a process started (proc_pid_stat(5), field 22), which tells it from another one that has its number later.
+/// When a process started (proc_pid_stat(5), field 22).
 fn since(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // Its name may have any signs.

@@ -235,6 +235,8 @@ mod tests {
             r#"{"type":"spawn","handle":5,"argv":["/bin/sh","-c","true"],"env":[["PATH","/usr/bin"]],"cwd":"/work"}"#,
             r#"{"type":"signal","handle":6,"signal":15,"group":true}"#,
             r#"{"type":"kill_all","spare":[1,2]}"#,
+            r#"{"type":"kill_all","handle":8}"#,
+            r#"{"type":"killed","handle":8}"#,
             r#"{"type":"listen","handle":7,"port":0}"#,
         ];
         let target = crate::hostile::Target {

@@ -47,7 +47,8 @@ pub enum ToInit {
     },
     /// Kills every process inside except init, the programs that are spared, and what is in their sessions.
     KillAll {
-        /// Answered under this number when all have got the signal. Without one there is no answer.
+        /// Answered under this number when all of them are gone. Without one, as from a shim that was there before an
+        /// upgrade, there is no answer.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         handle: Option<Handle>,
         /// Programs that are spared.
@@ -83,7 +84,7 @@ pub enum FromInit {
         /// Its port.
         port: u16,
     },
-    /// Everything got the signal that kills it.
+    /// What was killed is gone.
     Killed {
         /// The request.
         handle: Handle,

@@ -11,6 +11,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -24,6 +25,8 @@ use crate::wire::terminal::TerminalSize;
 
 /// Requests that may wait for init, which answers within microseconds.
 const QUEUE: usize = 16;
+/// How long to wait for what was killed, which goes within milliseconds.
+const KILL_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why init did not do as asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -83,6 +86,19 @@ enum Stdio {
     Terminal(TerminalSize),
 }
 
+/// Processes that have been killed, and may not be gone: until then they can write, and hold their files.
+#[derive(Debug)]
+pub struct Killing(oneshot::Receiver<Result<(), InnerError>>);
+
+impl Killing {
+    /// Waits until they are gone, with the sandbox or in it. Not for ever: what waits for a disk does not go at once.
+    pub async fn done(self) {
+        if tokio::time::timeout(KILL_PATIENCE, self.0).await.is_err() {
+            tracing::warn!("what was killed inside is not gone after {} s, going on", KILL_PATIENCE.as_secs());
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Request {
     Spawn {
@@ -104,6 +120,7 @@ enum Request {
     KillAll {
         /// Those that have this or a higher standing are spared.
         spare: Option<Standing>,
+        /// Who waits until they are gone.
         reply: Option<Reply<()>>,
     },
 }
@@ -205,22 +222,31 @@ impl Inner {
 
     /// Kills everything inside but init.
     pub async fn kill_all(&self) {
-        // As above.
-        let _gone = self.requests.send(Request::KillAll { spare: None, reply: None }).await;
+        self.kill(None, None).await;
+    }
+
+    /// Kills everything inside but init, and waits until it is gone.
+    pub async fn end_all(&self) {
+        let (reply, gone) = oneshot::channel();
+        self.kill(None, Some(reply)).await;
+        Killing(gone).done().await;
     }
 
     /// Kills everything inside but init and what was started apart.
     pub async fn kill_left_overs(&self) {
-        // As above.
-        let _gone = self.requests.send(Request::KillAll { spare: Some(Standing::Apart), reply: None }).await;
+        self.kill(Some(Standing::Apart), None).await;
     }
 
-    /// Kills everything inside but init and what packs. What is returned hears when all of it has got the signal.
-    pub async fn kill_all_but_packing(&self) -> oneshot::Receiver<Result<(), InnerError>> {
-        let (reply, killed) = oneshot::channel();
+    /// Kills everything inside but init and what packs.
+    pub async fn kill_all_but_packing(&self) -> Killing {
+        let (reply, gone) = oneshot::channel();
+        self.kill(Some(Standing::Packing), Some(reply)).await;
+        Killing(gone)
+    }
+
+    async fn kill(&self, spare: Option<Standing>, reply: Option<Reply<()>>) {
         // Without init nothing runs either, and `reply` is gone, too.
-        let _gone = self.requests.send(Request::KillAll { spare: Some(Standing::Packing), reply: Some(reply) }).await;
-        killed
+        let _gone = self.requests.send(Request::KillAll { spare, reply }).await;
     }
 
     async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, InnerError> {

@@ -283,10 +283,12 @@ impl Watch {
         self.is_ending = true;
     }
 
-    /// It has.
+    /// It has. Who waits for a look has it now; otherwise the next tick is due.
     pub fn ended(&mut self) {
         self.is_ending = false;
-        self.look();
+        if self.wanted.is_some() || self.is_to_end {
+            self.look();
+        }
     }
 
     fn is_due(&self, now: Instant, work: Work, filled: Option<Filled>) -> bool {

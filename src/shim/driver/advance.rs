@@ -260,7 +260,7 @@ impl Driver {
                     if !lies_over {
                         // What a runtime left behind would race with the unpacking, and would go on
                         // working in files that are not its session's any more.
-                        inner.kill_all().await;
+                        inner.end_all().await;
                     }
                     unpack::unpack(&inner, argv, chunks).await
                 }
@@ -276,6 +276,8 @@ impl Driver {
         let is_last = archive.is_last();
         let result = result
             .map_err(|error| if is_too_much { DISK_FULL.to_owned() } else { report::chain(&error) })
+            // It came to its end before it was ended. It is told as too much all the same.
+            .and_then(|()| if is_too_much { Err(DISK_FULL.to_owned()) } else { Ok(()) })
             .and_then(|()| match archive {
                 Archive::Agent | Archive::Bundle { .. } => Ok(()),
                 Archive::Snapshot { conversation, .. } => self.adopt(conversation),

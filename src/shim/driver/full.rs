@@ -1,8 +1,6 @@
 //! The end of what runs inside when it has taken more of the disk than it may ([`disk`](crate::shim::disk)), and of a
 //! runtime that says so much that the log would fill the host's: that is of no sandbox's disk.
 
-use std::time::Duration;
-
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -17,8 +15,6 @@ use crate::wire::limits::Reached;
 /// Bytes that the runtime may say from one message on to the next, also in turns of its own. All of it is kept in the
 /// session's log. What it says of a turn of some hours with everything in parts is some hundred megabytes.
 pub const SAID_MAX: u64 = 2 << 30;
-/// How long init may take to kill everything, which it does within milliseconds, before the disk is watched again.
-const KILL_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Driver {
     /// Takes up the limit that the session's options say now.
@@ -68,7 +64,6 @@ impl Driver {
             // It is about what goes away.
             return self.disk.forget();
         }
-        self.weigh_packing(&found);
         let cause = self.disk.cause(found.taken);
         match verdict {
             Verdict::Fine => {}
@@ -79,6 +74,8 @@ impl Driver {
                 }
             }
         }
+        // Behind that: what it has measured once more is measured when what runs has ended.
+        self.weigh_packing(&found);
     }
 
     /// Ends the turn that is about to begin. The runtime does not have it, so its end says nothing of it.
@@ -100,14 +97,10 @@ impl Driver {
         }
         if let Some(inner) = self.inner() {
             self.disk.ending();
-            let (killed, to_self) = (inner.kill_all_but_packing().await, self.to_self.clone());
-            tokio::spawn(async move {
-                let killed = tokio::time::timeout(KILL_PATIENCE, killed).await;
-                if !matches!(killed, Ok(Ok(Ok(())))) {
-                    tracing::warn!(?killed, "init does not tell that all inside is killed");
-                }
-                // Without a driver there is nobody to tell.
-                let _gone = to_self.send(Input::Killed).await;
+            let killed = inner.kill_all_but_packing().await;
+            self.later(async move {
+                killed.done().await;
+                Input::Killed
             });
         }
         self.refuse_turn(&cause);

@@ -96,7 +96,7 @@ pub enum Input {
     Exported(ConnectionId, Op, Result<(), PackError>),
     /// What is on the disk was measured.
     Measured(disk::Found),
-    /// What had taken too much of it is killed, or nobody can tell.
+    /// What had taken too much of it is gone, or was waited for long enough.
     Killed,
     /// A program has ended, and its output was sent; or it was not started.
     Ran(ConnectionId, Op, Result<RunEnd, RunError>),
