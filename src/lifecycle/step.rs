@@ -190,7 +190,7 @@ impl State {
                 self.leave(packed, out);
             }
             // Somebody wants it after all.
-            Change::Park if self.waiting || self.busy => {}
+            Change::Park if self.waiting || self.busy || self.guests => {}
             Change::Park | Change::Shutdown | Change::Expire => self.leave(packed, out),
             // It came up for this alone.
             Change::Snapshot | Change::Upload if self.status == Status::Stopped => self.leave(packed, out),

@@ -21,6 +21,8 @@ struct World {
     resumed: Option<Status>,
     /// Whether an upload broke off and the workspace was not brought back.
     half: bool,
+    /// Whether somebody wants in, who wants the next sandbox if one is put away.
+    visited: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +63,7 @@ impl World {
             folder: true,
             resumed: None,
             half: false,
+            visited: false,
         }
     }
 
@@ -80,13 +83,15 @@ impl World {
                 }
                 Effect::Leave { remove } => {
                     assert!(!remove || self.snapshots > 0, "the folder goes only where a snapshot takes its place");
-                    (self.unit, self.folder) = (Unit::Gone, !remove);
+                    (self.unit, self.folder, self.half) = (Unit::Gone, !remove, false);
+                    self.want_again();
                 }
                 Effect::Rewind => {
                     assert!(self.snapshots > 0, "how it was would be lost");
                     // Nobody is connected to it any more.
                     self.unit = Unit::Gone;
                     self.pending.push(effect);
+                    self.want_again();
                 }
                 Effect::Open => {
                     assert!(!self.pending.contains(&Effect::Rewind), "it would go on in its folder: {self:?}");
@@ -99,6 +104,12 @@ impl World {
                 }
                 other => self.pending.push(other),
             }
+        }
+    }
+
+    fn want_again(&mut self) {
+        if self.visited && !self.state.closing {
+            self.step(Input::GuestCame);
         }
     }
 
@@ -142,8 +153,14 @@ impl World {
                     self.step(Input::TurnBegan);
                 }
             }
-            Act::Visit if self.state.status != Status::Ended => self.step(Input::GuestCame),
-            Act::Leaves => self.step(Input::GuestsLeft),
+            Act::Visit if self.state.status != Status::Ended => {
+                self.visited = true;
+                self.step(Input::GuestCame);
+            }
+            Act::Leaves => {
+                self.visited = false;
+                self.step(Input::GuestsLeft);
+            }
             Act::Dies if self.unit != Unit::Gone => {
                 self.unit = Unit::Gone;
                 // The shim knows that the workspace is not whole.
@@ -403,6 +420,12 @@ fn a_message_to_a_parked_session_brings_it_back_and_one_during_parking_keeps_it(
     assert_eq!(state.step(Input::Queued), []);
     let done = Effect::Done { change: Change::Park, packed: true };
     assert_eq!(state.step(Input::Packed(true)), [Effect::Begin, done], "the processes stay");
+
+    let mut state = State { sandbox: Sandbox::Up, ..State::found(Status::Active, false) };
+    assert_eq!(state.step(Input::IdleLong), [Effect::Pack(Change::Park)]);
+    state.step(Input::GuestCame);
+    assert_eq!(state.step(Input::Packed(true)), [done], "also for a guest");
+    assert_eq!(state.step(Input::GuestsLeft), []);
 
     let mut state = State { sandbox: Sandbox::Up, ..State::found(Status::Active, false) };
     state.step(Input::IdleLong);

@@ -60,9 +60,11 @@ impl Driver {
     }
 
     /// Lets in those who wait, if the sandbox is up; or tells them that it did not come up. Who changes
-    /// something waits until nothing is done to the session as a whole, which may be to pack the workspace.
+    /// something waits until nothing is done to the session as a whole, which may be to pack the workspace; who reads waits, too,
+    /// where the sandbox goes with that.
     pub(super) fn receive_guests(&mut self) {
         use crate::lifecycle::Sandbox::Up;
+        self.refuse_commands();
         if self.life.visitors.is_empty() {
             return;
         }
@@ -72,12 +74,10 @@ impl Driver {
             _ if !self.life.state.guests => None,
             _ => return,
         };
+        let goes = self.session.status == Status::Stopped;
         for (purpose, reply) in std::mem::take(&mut self.life.visitors) {
             let visit = match &shim {
-                _ if purpose == Purpose::Exec && self.session.status != Status::Active => {
-                    Err(SessionError::Status(self.session.status))
-                }
-                Some(_) if purpose != Purpose::Read && self.life.state.change.is_some() => {
+                Some(_) if (purpose != Purpose::Read || goes) && self.life.state.change.is_some() => {
                     self.life.visitors.push((purpose, reply));
                     continue;
                 }
@@ -91,6 +91,24 @@ impl Driver {
             self.life.changed |= visit.is_ok() && purpose != Purpose::Read;
             answer(reply, visit);
         }
+    }
+
+    /// Commands that wait are not for a session that is put away meanwhile.
+    fn refuse_commands(&mut self) {
+        let status = self.session.status;
+        if status != Status::Active {
+            for (_, reply) in self.life.visitors.extract_if(.., |(purpose, _)| *purpose == Purpose::Exec) {
+                answer(reply, Err(SessionError::Status(status)));
+            }
+        }
+    }
+
+    /// Those who still wait when a sandbox was put away want the next one.
+    pub(super) fn guests_wait(&mut self) -> Option<Input> {
+        self.refuse_commands();
+        // Who has gone meanwhile wants nothing.
+        self.life.visitors.retain(|(_, reply)| !reply.is_closed());
+        (!self.life.visitors.is_empty() && !self.life.state.closing).then_some(Input::GuestCame)
     }
 
     /// The shim, if it would answer.
@@ -159,6 +177,8 @@ impl Driver {
         const BEFORE: &str = "the workspace is as it was before";
         match (self.life.filled.take(), packed) {
             (Some(Ok(())), Some(Err(reason))) => Err(format!("they are there, but no snapshot could be taken of it: {reason}")),
+            // Of a stopped session, whose next sandbox may be on its way up already, for somebody who waited.
+            (Some(Ok(())), Some(Ok(_))) if self.session.status == Status::Stopped => Ok(Placed::Saved),
             (Some(Ok(())), _) if self.life.state.sandbox == crate::lifecycle::Sandbox::Cold => Ok(Placed::Saved),
             (Some(Ok(())), _) => Ok(Placed::Live),
             (Some(Err(reason)), _) => Err(format!("{reason}; {BEFORE}")),

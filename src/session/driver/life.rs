@@ -387,8 +387,14 @@ impl Driver {
                 self.pack(self.reason(change));
             }
             Effect::Fill => self.fill(),
-            Effect::Leave { remove } => self.leave_sandbox(remove).await,
-            Effect::Rewind => self.go_back().await,
+            Effect::Leave { remove } => {
+                self.leave_sandbox(remove).await;
+                return self.guests_wait();
+            }
+            Effect::Rewind => {
+                self.go_back().await;
+                return self.guests_wait();
+            }
             Effect::Store(status) => self.store_status(status).await,
             Effect::Done { change, .. } => self.done(change).await,
         }

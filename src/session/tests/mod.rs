@@ -30,7 +30,7 @@ use crate::agent::ContentLimits;
 use crate::config::Settings;
 use crate::crypt::env::KeptEnv;
 use crate::link::frame::{self, Frame};
-use crate::link::shim::{EgressLimits, FromShim, PROTOCOL, RunEnd, Setup, ShimEvent, ShimState, ToShim, Turn};
+use crate::link::shim::{EgressLimits, FromShim, Op, PROTOCOL, RunEnd, Setup, ShimEvent, ShimState, ToShim, Turn};
 use crate::sandbox::walls::Walls;
 use crate::sandbox::{Ended, LaunchError, Limits as UnitLimits, Listed, Pending, Spec, Started};
 use crate::snapshot::{About, Reason};
@@ -579,7 +579,17 @@ impl Shim {
 
     /// Is packed: an archive without entries.
     async fn pack(&mut self) {
+        let op = self.packing().await;
+        self.is_packed(op).await;
+    }
+
+    /// Waits until it is to pack.
+    async fn packing(&mut self) -> Op {
         let ToShim::Pack { op, .. } = self.order().await else { panic!("no packing") };
+        op
+    }
+
+    async fn is_packed(&mut self, op: Op) {
         for chunk in [&[0; 1024][..], &[]] {
             self.stream.write_all(&frame::encode_chunk(chunk).expect("fits")).await.expect("writes");
         }

@@ -81,6 +81,31 @@ async fn what_comes_while_a_folder_is_removed_is_taken_and_waits() {
 }
 
 #[tokio::test]
+async fn who_wants_in_while_it_goes_back_is_let_in_behind_it() {
+    let mut world = World::new().await;
+    let (session, mut shim) = world.session().await;
+    let first = world.keep(session, &mut shim).await;
+    world.launcher.kept.send_replace(true);
+    let going = world.rewind(session, first);
+    let op = shim.packing().await;
+    let row = world.sessions.get("default", session).await.expect("found");
+    let sessions = world.sessions.clone();
+    let visit = sessions.ask(&row, |reply| Request::Visit { purpose: driver::Purpose::Exec, reply });
+    tokio::pin!(visit);
+    tokio::select! {
+        biased;
+        _ = &mut visit => panic!("it is being packed"),
+        () = std::future::ready(()) => {}
+    }
+    shim.is_packed(op).await;
+    world.launcher.is_removing().await;
+    world.launcher.kept.send_replace(false);
+    soon("the way back", going).await.expect("no panic").expect("goes back");
+    let _shim = world.fresh_shim().await;
+    soon("the visit", visit).await.expect("is let in");
+}
+
+#[tokio::test]
 async fn a_session_that_is_ended_while_it_goes_back_is_not_started_again() {
     let mut world = World::new().await;
     let (session, mut shim) = world.session().await;
