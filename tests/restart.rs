@@ -119,6 +119,15 @@ fn a_daemon_that_is_asked_to_stop_ends_open_streams_at_once() {
         events(&before[..before.rfind("\n\n").expect("frames") + 2])[0].data["turnId"].as_str().expect("a turn").to_owned();
     let pid = nix::unistd::Pid::from_raw(daemon.pid().cast_signed());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("signals");
+    let mut rest = Vec::new();
+    loop {
+        let chunk = stream.chunk().expect("it is ended, and not cut off");
+        if chunk.is_empty() {
+            break;
+        }
+        rest.extend(chunk);
+    }
+    assert!(!String::from_utf8_lossy(&rest).contains("event: done"), "the turn goes on");
     support::wait_for("the daemon is gone", || daemon.has_ended().then_some(()));
     assert!(!daemon.log().contains("still under way"), "nothing had to be cut off");
     daemon.run();

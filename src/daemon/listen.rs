@@ -391,6 +391,8 @@ where
         }
     };
     let served = tokio::select! {
+        // What has come counts before the time that is over.
+        biased;
         served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => served,
         // Nobody waits for an answer.
         () = silent => return,

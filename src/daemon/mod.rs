@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -302,6 +302,8 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
         limits: Arc::new(rate::Limits::new(rate_rules(&settings))),
         stop: stop.clone(),
     };
+    // Before anybody can know that it is there: until then a signal ends it at once.
+    let signals = Signals::new()?;
     let listeners =
         listen::open(&options.control, &settings.http.listen, tls.as_ref().map(|tls| (&settings.http.tls_listen[..], tls)))?;
     let local = router(app);
@@ -331,13 +333,14 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
     let watching = tokio::spawn(sessions.clone().watch_store());
     let sealing = tokio::spawn(seal_envs(credentials));
     let renewing = tls.clone().map(|tls| tokio::spawn(tls.watch(tls::WATCH_PAUSE)));
-    wait_for_stop(async || {
-        read_model_key(&sessions, &root).await;
-        if let Some(tls) = &tls {
-            tls.reload();
-        }
-    })
-    .await?;
+    signals
+        .wait_for_stop(async || {
+            read_model_key(&sessions, &root).await;
+            if let Some(tls) = &tls {
+                tls.reload();
+            }
+        })
+        .await;
 
     notify::stopping();
     if host_stops(&*launcher).await {
@@ -532,17 +535,31 @@ async fn read_model_key(sessions: &Sessions, root: &Path) {
     }
 }
 
-/// Waits for a signal to stop, and reloads at each SIGHUP.
-async fn wait_for_stop(reload: impl AsyncFn()) -> Result<(), DaemonError> {
-    let os = |source| DaemonError::Os { what: "wait for signals", source };
-    let mut terminate = signal(SignalKind::terminate()).map_err(os)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(os)?;
-    let mut hang_up = signal(SignalKind::hangup()).map_err(os)?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            Some(()) = hang_up.recv() => reload().await,
+/// The signals that are heeded from when this is made.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, DaemonError> {
+        let heed = |kind| signal(kind).map_err(|source| DaemonError::Os { what: "wait for signals", source });
+        Ok(Self {
+            terminate: heed(SignalKind::terminate())?,
+            interrupt: heed(SignalKind::interrupt())?,
+            hang_up: heed(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for a signal to stop, and reloads at each SIGHUP.
+    async fn wait_for_stop(mut self, reload: impl AsyncFn()) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                Some(()) = self.hang_up.recv() => reload().await,
+            }
         }
     }
 }
