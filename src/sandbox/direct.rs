@@ -35,6 +35,8 @@ use crate::wire::SandboxId;
 
 /// How long killed processes may take to be gone.
 const KILL_DEADLINE: Duration = Duration::from_secs(20);
+/// How long a shim that was started may take to be found among the processes.
+const FIND_DEADLINE: Duration = Duration::from_secs(10);
 /// How often to look whether processes that may not be our children are gone.
 const POLL: Duration = Duration::from_millis(5);
 
@@ -78,13 +80,6 @@ impl Direct {
         self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How a shim that does not live ended. A process that is over has not been waited for at once.
-    async fn ended(&self, sandbox: SandboxId) -> Option<Ended> {
-        let mut end = self.ends().get(&sandbox)?.clone();
-        // An error means that nobody waits for it any more.
-        end.wait_for(Option::is_some).await.ok()?.clone().flatten()
-    }
-
     fn folder(&self, sandbox: SandboxId) -> PathBuf {
         self.settings.state_dir.join(sandbox.to_string())
     }
@@ -108,7 +103,7 @@ impl Direct {
             return Ok(Started { socket, fresh: false, running: true });
         }
         let fresh = self.ensure_folder(sandbox)?;
-        if let Err(error) = self.spawn(sandbox) {
+        if let Err(error) = self.spawn(sandbox).await {
             self.remove_files(sandbox)?;
             if fresh {
                 fs::remove_dir_all(self.folder(sandbox)).map_err(failed("remove", self.folder(sandbox)))?;
@@ -130,7 +125,8 @@ impl Direct {
         Ok(fresh)
     }
 
-    fn spawn(&self, sandbox: SandboxId) -> Result<(), LaunchError> {
+    /// Starts a shim, and waits until it is found.
+    async fn spawn(&self, sandbox: SandboxId) -> Result<(), LaunchError> {
         self.ends().remove(&sandbox);
         self.remove_files(sandbox)?;
         let socket = self.file(sandbox, "sock");
@@ -148,6 +144,15 @@ impl Direct {
         command.stdin(OwnedFd::from(listener)).stdout(Stdio::null()).stderr(write("log")?);
         detach::lead_session(&mut command, write("pid")?);
         let mut child = command.spawn().map_err(failed("start", self.settings.shim.clone()))?;
+        // The kernel says that it runs a moment before its arguments can be read.
+        let deadline = Instant::now() + FIND_DEADLINE;
+        while self.find(sandbox).is_none() && matches!(child.try_wait(), Ok(None)) {
+            if Instant::now() >= deadline {
+                let _ended = child.kill().await;
+                return Err(LaunchError::Failed(format!("the shim of sandbox {sandbox} runs and can not be found in /proc")));
+            }
+            tokio::time::sleep(POLL).await;
+        }
         let (tell, end) = watch::channel(None);
         self.ends().insert(sandbox, end);
         tokio::spawn(async move {
@@ -220,13 +225,21 @@ impl Direct {
                 let name = entry.map_err(failed("read", folder.clone()))?.file_name();
                 let sandbox = name.to_str().and_then(|name| name.split('.').next()?.parse().ok());
                 if let Some(sandbox) = sandbox {
-                    all.entry(sandbox).or_insert_with(|| self.find(sandbox).is_some());
+                    // The end is taken first: that of a shim which is started meanwhile may be a long time coming.
+                    all.entry(sandbox).or_insert_with(|| {
+                        let end = self.ends().get(&sandbox).cloned();
+                        (self.find(sandbox).is_some(), end)
+                    });
                 }
             }
         }
         let mut listed = Vec::with_capacity(all.len());
-        for (sandbox, running) in all {
-            let ended = if running { None } else { self.ended(sandbox).await };
+        for (sandbox, (running, end)) in all {
+            let ended = match end {
+                // A process that is over has not been waited for at once. An error means that nobody waits for it any more.
+                Some(mut end) if !running => end.wait_for(Option::is_some).await.ok().and_then(|end| end.clone().flatten()),
+                _ => None,
+            };
             listed.push(Listed { sandbox, running, socket: self.file(sandbox, "sock"), ended });
         }
         Ok(listed)
