@@ -328,11 +328,12 @@ impl Evals {
         if !is_changed {
             return Err(EvalError::CanNot(run.status));
         }
-        for result in running {
-            self.interrupt(&result).await?;
+        for result in &running {
+            self.interrupt(result).await?;
         }
         self.settle().await?;
-        Ok(self.store.get_run(tenant, agent, id).await?)
+        // Where cases are interrupted, it is over when they are, and not with the request, however soon they are.
+        if running.is_empty() { Ok(self.store.get_run(tenant, agent, id).await?) } else { Ok(run) }
     }
 
     /// Cancels all runs of an agent that is to be deleted.
