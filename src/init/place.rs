@@ -253,6 +253,8 @@ impl Names {
         }
         let Self { bytes, entries, .. } = &mut names;
         entries.sort_unstable_by(|a, b| of(bytes, a).cmp(of(bytes, b)));
+        // What is removed and made again while it is listed can come twice.
+        entries.dedup_by(|a, b| of(bytes, a) == of(bytes, b));
         Ok(names)
     }
 
