@@ -303,6 +303,8 @@ pub async fn connect(path: &Path) -> Result<Connection, LinkError> {
         if let Err(error) = read_all(&mut reader, &answers, &to_owner).await {
             tracing::warn!(sandbox_id = %sandbox, error = crate::report::chain(&error), "connection to a sandbox broke");
         }
+        // The owner first: whoever sees that nothing more is answered finds it knowing.
+        drop(to_owner);
         answers.close();
     });
     let protocol = state.protocol;
