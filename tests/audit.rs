@@ -163,7 +163,8 @@ fn old_entries_go_with_the_next_removal_as_a_dry_run_says() {
         let name = format!("{entries} entries");
         json!([{"kind": "audit_entries", "name": name, "reason": "older than retention.audit_after, 0s", "bytes": 0}])
     };
-    // After the one that the daemon begins with.
+    let ran = || daemon.get("/metrics").text().contains("ash_gc_runs_total{outcome=\"ok\"} 1\n").then_some(());
+    wait_for("the one that the daemon begins with is over", ran);
     run(false);
     for label in ["a", "b"] {
         key(&daemon, &json!({"label": label}));

@@ -266,15 +266,16 @@ fn ctrl_c_at_a_request_interrupts_the_turn_and_ctrl_d_leaves_the_request_open() 
 
 #[test]
 fn the_journal_says_which_session_a_line_is_about() {
-    use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().expect("a folder");
-    let program = folder.path().join("journalctl");
+    let source = folder.path().join("journalctl.sh");
     let entry = serde_json::json!({
         "__REALTIME_TIMESTAMP": "1769860800000000", "SYSLOG_IDENTIFIER": "ashd", "_PID": "123",
         "MESSAGE": "sandbox is up\u{1b}[2J", "ASH_SESSION_ID": SESSION,
     });
-    fs::write(&program, format!("#!/bin/sh\necho '{entry}'\nexit $JOURNAL_EXIT\n")).expect("written");
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("made a program");
+    fs::write(&source, format!("#!/bin/sh\necho '{entry}'\nexit $JOURNAL_EXIT\n")).expect("written");
+    // By another process: a file that a fork of this one holds open for writing can not be run.
+    let made = Command::new("install").arg("-m755").arg(&source).arg(folder.path().join("journalctl")).status();
+    assert!(made.is_ok_and(|made| made.success()), "made a program");
     let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").expect("a path"));
     let logs = |code: &str, arguments: &[&str]| {
         let mut command = ashctl("unix:/run/ash/ash.sock");

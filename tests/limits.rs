@@ -233,6 +233,8 @@ cat <&3'"#;
         kill(Pid::from_raw(shim), Signal::SIGTERM).expect("asked to stop");
     }
     wait_for("it is told", || (tokens(&spent(&session)) >= tokens(&after) + 100_000).then_some(()));
+    let state = || daemon.get(&format!("/api/sessions/{session}")).json()["session"]["sandboxState"].clone();
+    wait_for("it is gone", || (state() == "cold").then_some(()));
     daemon.say(&session, "say: by another shim");
     assert!(tokens(&spent(&session)) < tokens(&after) + 200_000, "counted once");
 }

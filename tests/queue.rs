@@ -284,6 +284,9 @@ fn a_turn_that_was_posted_by_a_daemon_that_died_is_interrupted_by_whoever_cancel
     daemon.kill();
     daemon.set_env(vec![(ash::fault::VARIABLE, "queue.posted".to_owned())]);
     daemon.run();
+    // So that the turn begins at once when it is posted.
+    let shown = || daemon.get(&format!("/api/sessions/{session}")).json()["session"]["sandboxState"].clone();
+    wait_for("its sandbox is attached", || (shown() == "waiting").then_some(()));
     let id = queue(&daemon, &json!({"agentName": "test", "prompt": "slow: 60", "sessionId": session}));
     wait_for("the daemon dies", || daemon.has_ended().then_some(()));
     daemon.set_env(Vec::new());

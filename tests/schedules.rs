@@ -87,7 +87,8 @@ fn a_schedule_fires_by_the_clock_and_its_items_are_answered() {
     let fresh = schedule(&daemon, &id);
     assert_eq!((&fresh["enabled"], &fresh["catchUp"], &fresh["overlap"]), (&json!(true), &json!("once"), &json!("skip")));
     let done = until(&daemon, &id, "two are answered", |schedule| count(schedule, "completed") >= 2);
-    assert_eq!((&done["lastError"], &done["failuresInRow"]), (&Value::Null, &json!(0)), "{done}");
+    // Where an answer took its time, one may have been left out.
+    assert!(done["failuresInRow"] == 0 && (done["lastError"].is_null() || count(&done, "skipped") > 0), "{done}");
     assert!(time(&done["nextAt"]) > time(&done["lastAt"]), "{done}");
     let items = runs(&daemon, &id);
     let answered = items.iter().find(|item| item["status"] == "completed").expect("one is answered");
@@ -171,11 +172,13 @@ fn what_was_missed_while_the_daemon_was_down_runs_as_the_schedule_says() {
     let half_ago = (now() / 60_000 - 30) * 60_000;
     let hourly = format!("*:{:02}", half_ago / 60_000 % 60);
     let (none, once, all, many) = (of("none", &hourly), of("once", &hourly), of("all", &hourly), of("all", "minutely"));
+    // No minute of its own before.
+    change(&daemon, &many, &json!({"enabled": false}));
     daemon.stop();
     // As if it had been down since before four and a half hours.
     let begin = half_ago - 4 * 3_600_000;
     for id in [&none, &once, &all, &many] {
-        edit(&daemon, "update schedules set next_of = ?1, next_at = ?1 where id = ?2", rusqlite::params![begin, id]);
+        edit(&daemon, "update schedules set enabled = 1, next_of = ?1, next_at = ?1 where id = ?2", rusqlite::params![begin, id]);
     }
     daemon.run();
     for id in [&none, &once, &all, &many] {
@@ -296,11 +299,10 @@ fn a_full_queue_leaves_times_out_and_the_schedule_goes_on() {
     let Some((_model, daemon)) = start(&format!("{QUICK}[queue]\nworkers = 1\npending = 2\n")) else { return };
     daemon.deploy("test", &[("CLAUDE.md", "You are a test agent.\n")]);
     let id = make(&daemon, "test", "slow: 10", "*:*:*", &json!({"overlap": "queue"}));
-    let full = until(&daemon, &id, "some do not fit", |schedule| count(schedule, "skipped") >= 2);
-    assert!(
-        full["lastError"].as_str().is_some_and(|error| error.contains("As many items wait in the queue as may: 2")),
-        "{full}"
-    );
+    let full = until(&daemon, &id, "some do not fit, which is said", |schedule| {
+        let is_said = |error: &str| error.contains("As many items wait in the queue as may: 2");
+        count(schedule, "skipped") >= 2 && schedule["lastError"].as_str().is_some_and(is_said)
+    });
     let refused = daemon.send("POST", &format!("/api/schedules/{id}/run"), &json!({}));
     assert_eq!(refused.status, 429, "{}", refused.text());
     let (queued, waits) = (count(&full, "queued"), runs(&daemon, &id)[0]["id"].as_str().expect("an id").to_owned());

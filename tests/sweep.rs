@@ -21,9 +21,21 @@ fn start() -> Option<(Model, Daemon)> {
 
 const NOBODY: &str = "01900000-0000-7000-8000-000000000000";
 
-fn make(path: &Path) {
-    std::fs::create_dir_all(path.parent().expect("a folder")).expect("makes");
-    std::fs::write(path, "left").expect("writes");
+/// Makes a file below `top` at once: what is half made could be removed already.
+fn make(top: &Path, path: &str) {
+    let made = tempfile::tempdir_in(top).expect("a folder");
+    let file = made.path().join(path);
+    std::fs::create_dir_all(file.parent().expect("a folder")).expect("makes");
+    std::fs::write(file, "left").expect("writes");
+    // What is there already is gone deeper into.
+    let mut at = PathBuf::new();
+    for name in Path::new(path) {
+        at.push(name);
+        if !top.join(&at).exists() {
+            break;
+        }
+    }
+    std::fs::rename(made.path().join(&at), top.join(&at)).expect("moves");
 }
 
 /// The three files of the database, elsewhere and back, or copied.
@@ -71,12 +83,13 @@ fn what_belongs_to_nobody_goes_and_the_rest_stays() {
     assert!(daemon.send("POST", &format!("/api/sessions/{session}/snapshots"), &json!({})).status == 201);
     let data = daemon.data();
     let left = [
-        data.join(format!("sandboxes/{NOBODY}/workspace/file")),
-        data.join("run/01900000-0000-7000-8000-000000000001.sock"),
-        data.join(format!("snapshots/{NOBODY}/0000000000000000007/manifest.json")),
-        data.join(format!("snapshots/{session}/.new-0190/data.tar.zst")),
+        format!("sandboxes/{NOBODY}/workspace/file"),
+        "run/01900000-0000-7000-8000-000000000001.sock".to_owned(),
+        format!("snapshots/{NOBODY}/0000000000000000007/manifest.json"),
+        format!("snapshots/{session}/.new-0190/data.tar.zst"),
     ];
-    left.iter().for_each(|path| make(path));
+    left.iter().for_each(|path| make(&data, path));
+    let left = left.map(|path| data.join(path));
     // What is being made meanwhile is nobody's left-over.
     let made: Vec<_> = (0..4).map(|_| daemon.create(&json!({"agent": "test"}))).collect();
     let forked = act(&daemon, &session, "fork");

@@ -21,7 +21,7 @@ use crate::client::{Client, ClientError, SessionQuery};
 /// Names the shell that asks.
 pub(super) const VARIABLE: &str = "ASHCTL_COMPLETE";
 /// Longest that a shell waits for names and ids.
-const DEADLINE: Duration = Duration::from_secs(1);
+const DEADLINE: Duration = Duration::from_secs(2);
 /// Most sessions that are offered: the newest.
 const SESSIONS_OFFERED: u32 = 100;
 /// Most schedules that are offered: the newest.

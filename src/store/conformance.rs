@@ -30,6 +30,7 @@ fn sqlite() -> (tempfile::TempDir, Arc<dyn Store>) {
 }
 
 fn session() -> SessionRow {
+    let at = now();
     SessionRow {
         id: SessionId::new(),
         tenant: "default".to_owned(),
@@ -45,8 +46,8 @@ fn session() -> SessionRow {
         parent: None,
         conversed: false,
         tail: 0,
-        created_at: now(),
-        last_active_at: now(),
+        created_at: at,
+        last_active_at: at,
         granted: Vec::new(),
         sandbox_boot: None,
         heard: None,

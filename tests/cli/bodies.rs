@@ -40,6 +40,7 @@ pub(super) fn turn_row(state: &str) -> Value {
     });
     let begun = state != "queued";
     let over = state == "completed";
+    let ago = before_now();
     json!({
         "id": TURN, "sessionId": SESSION, "state": state, "kind": "user",
         "queuePosition": if begun { Value::Null } else { json!(1) }, "cause": null,
@@ -51,7 +52,13 @@ pub(super) fn turn_row(state: &str) -> Value {
 }
 
 pub(super) fn ago(secs: u64) -> String {
-    Timestamp::from_system(SystemTime::now() - Duration::from_secs(secs)).to_string()
+    before_now()(secs)
+}
+
+/// Times before the same now, for what is shown by what lies between two of them.
+pub(super) fn before_now() -> impl Fn(u64) -> String {
+    let now = SystemTime::now();
+    move |secs| Timestamp::from_system(now - Duration::from_secs(secs)).to_string()
 }
 
 pub(super) fn health() -> Value {

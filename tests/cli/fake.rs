@@ -20,8 +20,8 @@ use tokio::sync::{mpsc, watch};
 mod bodies;
 
 use bodies::{
-    agent, ago, audited, credential, doctor, events, health, item, key, limits, messages, permission, request, resources,
-    schedule, session, turn_row, usage,
+    agent, ago, audited, before_now, credential, doctor, events, health, item, key, limits, messages, permission, request,
+    resources, schedule, session, turn_row, usage,
 };
 
 /// The session that there is.
@@ -289,7 +289,7 @@ async fn route(method: &Method, path: &[&str], query: &str, body: &[u8], before:
         }
         ("PATCH", ["api", "agents", name]) => ok(200, json!({"agent": agent(name, 1, input["env"].clone())})),
         (method, ["api", "agents", "hello", rest @ ..]) if rest.first().is_some_and(|name| name.starts_with("eval-")) => {
-            match super::evals::answer(method, rest, &input, ago) {
+            match super::evals::answer(method, rest, &input, before_now()) {
                 (status, Value::String(sentence)) => problem(status, "conflict", &sentence),
                 (status, body) => ok(status, body),
             }

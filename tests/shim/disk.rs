@@ -72,9 +72,9 @@ async fn a_full_disk_ends_what_fills_it_however_that_hides_and_not_what_packs() 
     daemon.takes = false;
     daemon.begin_pack(&["bomb", "closed", "many"]).await;
     let bombs = [
-        "head -c 1G /dev/zero >bomb",
-        "rm bomb; exec 3>bomb; rm bomb; head -c 1G /dev/zero >&3",
-        "mkdir closed; exec 3>closed/bomb; chmod 0 closed; head -c 1G /dev/zero >&3",
+        "head -c 16G /dev/zero >bomb",
+        "rm bomb; exec 3>bomb; rm bomb; head -c 16G /dev/zero >&3",
+        "mkdir closed; exec 3>closed/bomb; chmod 0 closed; head -c 16G /dev/zero >&3",
         "chmod 700 closed; rm -r closed; mkdir many; cd many; seq 2000 | xargs touch",
     ];
     for (op, bomb) in (901..).zip(bombs) {

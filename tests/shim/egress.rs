@@ -192,7 +192,7 @@ async fn what_is_removed_is_cut_while_it_runs() {
     std::fs::write(
         host.path("state/workspace/commands"),
         format!(
-            "curl -sS -o /dev/null http://127.0.0.2:{0}/hold 2>&1 || echo cut
+            "curl -sSf -o /dev/null http://127.0.0.2:{0}/hold 2>&1 || echo cut
              curl -sS http://127.0.0.2:{0}/after",
             server.port
         ),

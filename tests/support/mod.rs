@@ -478,7 +478,11 @@ pub fn kill_shims(daemon: &Daemon) {
     let found = shims(daemon);
     assert!(!found.is_empty(), "there is a shim to kill");
     for pid in &found {
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), nix::sys::signal::Signal::SIGKILL).expect("kills");
+        match nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), nix::sys::signal::Signal::SIGKILL) {
+            // One that was about to end has.
+            Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
+            Err(error) => panic!("{pid} is not killed: {error}"),
+        }
     }
     // Where a turn ran, others take their place.
     wait_for("the shims are gone", || shims(daemon).iter().all(|pid| !found.contains(pid)).then_some(()));

@@ -118,10 +118,13 @@ def canary():
     for top in ("/var/lib/ash", "/run/ash", "/var/log", "/tmp", "/etc/ash/ash.toml.d"):
         for at, _, names in os.walk(top):
             for path in (os.path.join(at, name) for name in names):
-                if os.path.isfile(path) and not os.path.islink(path):
-                    text = open(path, "rb").read()
-                    looked_at += len(text)
-                    found += [path] if key in text else []
+                try:
+                    if os.path.isfile(path) and not os.path.islink(path):
+                        text = open(path, "rb").read()
+                        looked_at += len(text)
+                        found += [path] if key in text else []
+                except FileNotFoundError:
+                    continue    # it was removed meanwhile
     for pid in filter(str.isdigit, os.listdir("/proc")):
         for name in ("environ", "cmdline"):
             try:

@@ -482,11 +482,10 @@ async fn who_calls_too_often_is_told_when_to_come_again() {
     let address = inner.local_addr().expect("an address");
     let (gateway, _) = Gateway::new(Egress::new().0);
     gateway.aim(&settings(&base)).expect("an address");
-    while gateway.shared.pace.take(Instant::now()).is_ok() {}
     tokio::spawn(gateway.clone().serve(inner));
     for path in PATHS {
-        // What it would wait has become less by the time that this takes.
-        while gateway.shared.pace.take(Instant::now()).is_ok() {}
+        // As if it were later, since what a call would wait becomes less until it comes.
+        while gateway.shared.pace.take(Instant::now() + Duration::from_millis(800)).is_ok() {}
         let answer = exchange(address, &post(path, "", BODY)).await;
         assert!(answer.starts_with("HTTP/1.1 429") && answer.contains("rate_limit_error"), "{answer}");
         assert!(answer.contains("retry-after: 3\r\n"), "{answer}");
