@@ -13,6 +13,7 @@ mod traces;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -44,6 +45,15 @@ use crate::wire::message::{IfBusy, TurnOptions};
 use crate::wire::permission::Behavior;
 use crate::wire::quantity::ByteCount;
 use crate::wire::session::CreateSession;
+
+/// Has something asked for that is not answered at once.
+async fn waits<T>(asking: &mut (impl Future<Output = T> + Unpin)) {
+    tokio::select! {
+        biased;
+        _ = asking => panic!("it is answered"),
+        () = std::future::ready(()) => {}
+    }
+}
 
 /// How long anything may take before a test gives up on it.
 const DEADLINE: Duration = Duration::from_secs(20);

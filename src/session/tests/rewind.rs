@@ -90,13 +90,8 @@ async fn who_wants_in_while_it_goes_back_is_let_in_behind_it() {
     let op = shim.packing().await;
     let row = world.sessions.get("default", session).await.expect("found");
     let sessions = world.sessions.clone();
-    let visit = sessions.ask(&row, |reply| Request::Visit { purpose: driver::Purpose::Exec, reply });
-    tokio::pin!(visit);
-    tokio::select! {
-        biased;
-        _ = &mut visit => panic!("it is being packed"),
-        () = std::future::ready(()) => {}
-    }
+    let mut visit = pin!(sessions.ask(&row, |reply| Request::Visit { purpose: driver::Purpose::Exec, reply }));
+    waits(&mut visit).await;
     shim.is_packed(op).await;
     world.launcher.is_removing().await;
     world.launcher.kept.send_replace(false);

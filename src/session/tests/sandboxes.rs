@@ -53,6 +53,27 @@ async fn what_a_dead_shim_left_is_stored_before_its_turn_is_interrupted() {
 }
 
 #[tokio::test]
+async fn who_waits_while_a_session_is_stopped_has_the_next_sandbox_and_no_command_runs_in_it() {
+    let mut world = World::new().await;
+    let (session, mut shim) = world.session().await;
+    let sessions = world.sessions.clone();
+    let stopping = tokio::spawn(async move { sessions.stop("default", session).await });
+    let op = shim.packing().await;
+    let (row, sessions) = (world.sessions.get("default", session).await.expect("found"), world.sessions.clone());
+    let visit = |purpose| sessions.ask(&row, move |reply| Request::Visit { purpose, reply });
+    let mut command = pin!(visit(driver::Purpose::Exec));
+    let mut writer = pin!(visit(driver::Purpose::Write));
+    waits(&mut command).await;
+    waits(&mut writer).await;
+    shim.is_packed(op).await;
+    let refused = soon("the command", command).await.expect_err("it is stopped");
+    assert!(matches!(refused, SessionError::Status(Status::Stopped)), "{refused}");
+    let _shim = world.fresh_shim().await;
+    soon("the writer", writer).await.expect("is let in");
+    assert_eq!(soon("the stop", stopping).await.expect("no panic").expect("stops").status, Status::Stopped);
+}
+
+#[tokio::test]
 async fn a_turn_that_was_over_in_the_dead_shim_is_completed() {
     let mut world = World::new().await;
     let (session, mut shim) = world.session().await;
