@@ -119,6 +119,7 @@ fn environment(page: &mut Roff) {
         ("ASH_API_KEY", "The API key, for a daemon on the network. An option beats it. It is never sent over a control socket."),
         ("ASH_CONTEXT", "The context that names the daemon, as --context does. ASH_SERVER_URL beats it."),
         ("ASHCTL_CONFIG", "The file of contexts, in place of the usual one."),
+        ("ASH_CA_FILE", "A file with the only certificates to trust, as --ca names it. An option beats it."),
         ("NO_COLOR", "If set, nothing is coloured. What is not printed on a terminal never is."),
         ("VISUAL, EDITOR", "What edits files of a workspace, and the input of a tool before it is allowed. Else \"editor\"."),
         ("SYSTEMD_PAGER, PAGER", "What shows \"ashctl logs\" on a terminal. Else pager(1), less(1) or more(1); if empty, none."),

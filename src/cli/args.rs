@@ -65,7 +65,7 @@ const STYLES: Styles = Styles::styled()
 /// the daemon and an API key, or a context that has both.
 ///
 /// A session is named by its id, by the beginning of it, or as "@last": the one that was active last,
-/// of those that take messages. Before something is lost it is asked, on a terminal and without
+/// of those that have not ended. Before something is lost it is asked, on a terminal and without
 /// --yes.
 #[derive(Debug, Parser)]
 #[command(name = "ashctl", version, styles = STYLES, subcommand_required = true, arg_required_else_help = true)]
@@ -567,14 +567,16 @@ pub enum CredentialCommand {
         /// What to call it
         #[arg(long, short, group = "change")]
         label: Option<String>,
-        /// Read another secret from standard input; sandboxes that start from then on are given it
+        /// Read another secret from standard input; of a key of the model, or where it is bound, it counts with
+        /// the next call, otherwise in sandboxes that start from then on
         #[arg(long, group = "change")]
         key: bool,
     },
     /// Forget credentials
     ///
-    /// Sandboxes that run keep what they were given. Sessions that name it do not start again before
-    /// they are given another one.
+    /// A key of the model, and one that is bound to a host, is taken from running sandboxes at once; what
+    /// is in an environment stays there while its processes live. Sessions that name it do not start
+    /// again before they are given another one.
     Delete {
         /// The ids that "ashctl credential list" shows
         #[arg(required = true, value_name = "ID", add = complete::credentials())]

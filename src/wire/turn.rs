@@ -23,7 +23,8 @@ pub struct Turn {
     pub queue_position: Option<i64>,
     /// Why it did not complete.
     pub cause: Option<String>,
-    /// The limit that ended it, if one did: `out_of_memory`, `turn_time`, `lifetime` or `budget`.
+    /// The limit that ended it, if one did: `out_of_memory`, `turn_time`, `lifetime`, `budget` or
+    /// `disk`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<Reached>,
     /// Id of its first event: `GET …/stream?turn=` begins with it.

@@ -122,7 +122,7 @@ pub enum SessionCommand {
     /// Show what the runtime of a session said, and what became of it
     ///
     /// The last lines that its sandbox keeps in memory; they are gone when it is. The journal has
-    /// more: "ashctl logs --session".
+    /// more: "ashctl logs ID".
     Logs {
         /// The session
         #[arg(add = complete::sessions())]

@@ -117,9 +117,9 @@ pub fn document() -> Value {
             "responses": error_components(),
             "headers": {
                 "RequestId": {
-                    "description": "Names the request in the daemon's journal.",
+                    "description": "Names the request in the daemon's journal: the caller's own, or a UUID.",
                     "required": true,
-                    "schema": {"type": "string", "format": "uuid"},
+                    "schema": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[A-Za-z0-9._-]+$"},
                 },
                 "RetryAfter": {
                     "description": "Seconds after which another try may help.",
