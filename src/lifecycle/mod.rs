@@ -24,8 +24,8 @@
 //! Of an upload the snapshot is one of what was, to go back to if [filling](Stage::Fill) the
 //! workspace fails; of a session that is not active another one is packed [after it](Stage::Save).
 //! A way back is packed too, and then [returns](Stage::Return): that may take as long as a folder has
-//! files, and whatever comes meanwhile waits. Who only reads the workspace is a guest: the sandbox comes up for guests and is not frozen under
-//! them, and nothing else waits for them.
+//! files, and whatever comes meanwhile waits. Who reads the workspace, writes files
+//! into it or runs a command there is a guest: the sandbox comes up for guests and is neither frozen nor parked under them.
 //!
 //! When the host goes down ([`Input::HostStops`]) no turn begins any more, in any state. A turn that
 //! runs may end by itself until time is short ([`Input::HostPresses`]); then what there is of a sandbox
@@ -56,7 +56,7 @@ pub struct State {
     pub change: Option<(Change, Stage)>,
     /// Whether the host goes down.
     pub closing: bool,
-    /// Whether somebody reads the workspace, or waits to.
+    /// Whether somebody is at work in the workspace beside its turns, or waits to be.
     pub guests: bool,
 }
 
