@@ -126,8 +126,7 @@ fn bad_requests_name_field_and_reason_in_the_one_body() {
 #[test]
 fn web_pages_may_call_over_tcp_and_read_every_answer() {
     let Some((_model, daemon)) = start() else { return };
-    let created = daemon.send("POST", "/api/api-keys", &json!({"label": "page"})).json();
-    let bearer = format!("Bearer {}", created["key"].as_str().expect("a key"));
+    let bearer = daemon.bearer(&json!({"label": "page"}));
     let ask = |method, path: &str, headers: &[(&str, &str)], body: Option<&[u8]>| {
         let headers = [&[("origin", "https://app.example")], headers].concat();
         http::request(&daemon.tcp(), method, path, &headers, body)
@@ -151,8 +150,7 @@ fn web_pages_may_call_over_tcp_and_read_every_answer() {
 #[test]
 fn a_refusal_arrives_whole_although_its_request_was_not_read() {
     let Some((_model, daemon)) = start() else { return };
-    let created = daemon.send("POST", "/api/api-keys", &json!({"label": "test"})).json();
-    let bearer = format!("Bearer {}", created["key"].as_str().expect("a key"));
+    let bearer = daemon.bearer(&json!({"label": "test"}));
     let body = vec![b' '; 32 << 20];
     for (target, authorization, status) in
         [(daemon.control(), "", 413), (daemon.tcp(), bearer.as_str(), 413), (daemon.tcp(), "Bearer ash_wrong", 401)]

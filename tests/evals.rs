@@ -288,12 +288,8 @@ fn a_judge_is_asked_and_what_it_does_not_answer_is_its_own_error() {
     }
     all_ended(&daemon, &results);
 
-    let key = daemon.send("POST", "/api/api-keys", &json!({"scopes": ["run"], "agent": "test"})).json();
-    let bearer = format!("Bearer {}", key["key"].as_str().expect("a key"));
-    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
-    let body = json!({"judgeAgent": "judge"}).to_string();
-    let path = format!("{AGENT}/eval-runs");
-    let refused = support::http::request(&daemon.tcp(), "POST", &path, &headers, Some(body.as_bytes()));
+    let bearer = daemon.bearer(&json!({"scopes": ["run"], "agent": "test"}));
+    let refused = daemon.send_as(&bearer, "POST", &format!("{AGENT}/eval-runs"), Some(&json!({"judgeAgent": "judge"})));
     assert_eq!(refused.status, 403, "a key for one agent asks no other: {}", refused.text());
     let missing = begin(&daemon, &json!({"judgeAgent": "nobody"}));
     assert_eq!((missing.status, missing.json()["details"][0]["field"].as_str()), (400, Some("judgeAgent")));

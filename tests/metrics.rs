@@ -95,10 +95,7 @@ fn operators_see_all_and_others_their_own_tenant() {
     let model = Model::start();
     let daemon = Daemon::start_with(&claude, &model.url, "[metrics]\nagents = 1\ntenants = 2\n");
     daemon.session();
-    let bearer = |body: Value| {
-        let made = daemon.send("POST", "/api/api-keys", &body);
-        format!("Bearer {}", made.json()["key"].as_str().unwrap_or_else(|| panic!("{}", made.text())))
-    };
+    let bearer = |body: Value| daemon.bearer(&body);
     let ask = |bearer: &str, method: &str, path: &str, body: Option<Value>| {
         let headers = [("authorization", bearer), ("content-type", "application/json")];
         let body = body.map(|body| body.to_string());

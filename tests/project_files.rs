@@ -131,8 +131,7 @@ fn what_can_be_no_file_is_refused_by_field_and_leaves_nothing() {
 #[test]
 fn a_link_needs_no_key_and_is_good_for_one_file_until_its_end() {
     let Some((_model, daemon)) = start("[http]\nfailure_limit = \"20/min\"\n") else { return };
-    let key = daemon.send("POST", "/api/api-keys", &json!({"scopes": ["read", "run"]})).json();
-    let bearer = format!("Bearer {}", key["key"].as_str().expect("a key"));
+    let bearer = daemon.bearer(&json!({"scopes": ["read", "run"]}));
     let file = keep(&daemon, "shared.txt", b"for everybody");
     let other = keep(&daemon, "other.txt", b"for nobody");
     let link = |query: &str| {
@@ -150,8 +149,7 @@ fn a_link_needs_no_key_and_is_good_for_one_file_until_its_end() {
     assert_eq!(header(&answer, "cache-control"), "no-store");
     let acts = daemon.get("/api/audit?action=file.link").json();
     assert_eq!(acts["entries"][0]["object"], file["id"], "{acts}");
-    let reads = daemon.send("POST", "/api/api-keys", &json!({"scopes": ["read"]})).json();
-    let reads = format!("Bearer {}", reads["key"].as_str().expect("a key"));
+    let reads = daemon.bearer(&json!({"scopes": ["read"]}));
     let refused =
         http::request(&daemon.tcp(), "GET", &format!("/api/files/{}/url", id(&file)), &[("authorization", &reads)], None);
     assert_eq!(refused.status, 403, "{}", refused.text());
@@ -253,8 +251,7 @@ fn a_key_for_one_agent_has_no_files_and_no_copy_of_one() {
     let Some((_model, daemon)) = start("") else { return };
     let session = daemon.session();
     let file = keep(&daemon, "a", b"x");
-    let key = daemon.send("POST", "/api/api-keys", &json!({"agent": "test", "scopes": ["read", "run"]})).json();
-    let bearer = format!("Bearer {}", key["key"].as_str().expect("a key"));
+    let bearer = daemon.bearer(&json!({"agent": "test", "scopes": ["read", "run"]}));
     let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
     for path in ["/api/files".to_owned(), format!("/api/files/{}", id(&file)), format!("/api/files/{}/url", id(&file))] {
         assert_eq!(http::request(&daemon.tcp(), "GET", &path, &headers, None).status, 403, "{path}");

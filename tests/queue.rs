@@ -307,16 +307,8 @@ fn a_turn_that_was_posted_by_a_daemon_that_died_is_interrupted_by_whoever_cancel
 fn the_queue_of_one_tenant_is_not_anothers_and_neither_waits_for_the_other() {
     let Some((_model, daemon)) = start("[queue]\nworkers = 2\n") else { return };
     deploy(&daemon);
-    let made = daemon.send("POST", "/api/api-keys", &json!({}));
-    let database = rusqlite::Connection::open(daemon.data().join("ash.db")).expect("opens");
-    database.busy_timeout(support::DEADLINE).expect("waits");
-    database.execute("update api_keys set tenant = 'other'", []).expect("gives the key to another tenant");
-    let key = format!("Bearer {}", made.json()["key"].as_str().expect("a key"));
-    let other = |method: &str, path: &str, body: Option<&Value>| {
-        let body = body.map(Value::to_string);
-        let headers = [("authorization", key.as_str()), ("content-type", "application/json")];
-        http::request(&daemon.tcp(), method, path, &headers, body.as_ref().map(|body| body.as_bytes()))
-    };
+    let key = daemon.bearer(&json!({"tenant": "other"}));
+    let other = |method: &str, path: &str, body: Option<&Value>| daemon.send_as(&key, method, path, body);
     let files = json!([{"path": "CLAUDE.md", "content": support::base64(b"You are a test agent.\n")}]);
     assert_eq!(other("POST", "/api/agents", Some(&json!({"name": "test", "files": files}))).status, 201);
 

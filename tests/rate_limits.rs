@@ -13,11 +13,6 @@ fn start(extra: &str) -> Option<(Model, Daemon)> {
     Some((model, daemon))
 }
 
-fn bearer(daemon: &Daemon) -> String {
-    let answer = daemon.send("POST", "/api/api-keys", &json!({})).json();
-    format!("Bearer {}", answer["key"].as_str().expect("a key"))
-}
-
 fn ask(daemon: &Daemon, bearer: &str, method: &str, path: &str, body: Option<&str>) -> Response {
     let headers = [("authorization", bearer), ("content-type", "application/json")];
     http::request(&daemon.tcp(), method, path, &headers, body.map(str::as_bytes))
@@ -32,7 +27,7 @@ fn header(answer: &Response, name: &str) -> Option<u32> {
 fn a_key_that_asks_too_often_is_told_when_to_go_on() {
     // So slow that nothing comes back while the test runs.
     let Some((_model, daemon)) = start("rate_limit = \"2/h\"\nrate_burst = 3\n") else { return };
-    let (one, other) = (bearer(&daemon), bearer(&daemon));
+    let (one, other) = (daemon.bearer(&json!({})), daemon.bearer(&json!({})));
     for left in [2, 1, 0] {
         let answer = ask(&daemon, &one, "GET", "/api/sessions", None);
         assert_eq!((answer.status, header(&answer, "x-ratelimit-remaining")), (200, Some(left)), "{}", answer.head);
@@ -62,7 +57,7 @@ fn a_key_that_asks_too_often_is_told_when_to_go_on() {
 #[test]
 fn making_things_has_a_limit_of_its_own() {
     let Some((_model, daemon)) = start("create_limit = \"1/h\"\ncreate_burst = 2\n") else { return };
-    let key = bearer(&daemon);
+    let key = daemon.bearer(&json!({}));
     let deploy = || ask(&daemon, &key, "POST", "/api/agents", Some(r#"{"name": "a", "systemPrompt": "x"}"#));
     assert_eq!((deploy().status, deploy().status), (201, 201));
     let refused = deploy();
@@ -80,7 +75,7 @@ fn making_things_has_a_limit_of_its_own() {
 #[test]
 fn who_fails_too_often_is_told_and_holds_up_nobody_else() {
     let Some((_model, daemon)) = start("failure_limit = \"2/h\"\n") else { return };
-    let key = bearer(&daemon);
+    let key = daemon.bearer(&json!({}));
     let fail = || ask(&daemon, "Bearer ash_wrong", "GET", "/api/sessions", None);
     for _ in 0..2 {
         let refused = fail();
@@ -97,7 +92,7 @@ fn who_fails_too_often_is_told_and_holds_up_nobody_else() {
 fn limits_can_be_off_and_wrong_ones_are_refused_by_name() {
     let off = "rate_limit = \"off\"\ncreate_limit = \"off\"\nfailure_limit = \"off\"\n";
     let Some((_model, mut daemon)) = start(off) else { return };
-    let key = bearer(&daemon);
+    let key = daemon.bearer(&json!({}));
     assert_eq!(header(&ask(&daemon, &key, "GET", "/api/sessions", None), "x-ratelimit-limit"), None);
     daemon.stop();
     for (line, wanted) in [

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use ash::wire::Timestamp;
 use serde_json::{Value, json};
-use support::http::{self, Response};
+use support::http::Response;
 use support::life::{show as show_session, start};
 use support::{Daemon, StandIn, wait_for};
 
@@ -445,12 +445,8 @@ fn schedules_are_of_their_tenant_and_changes_are_in_the_audit_log() {
     let daemon = Daemon::start(&stand_in.path(), "http://127.0.0.1:9");
     let id = make(&daemon, "a", "p", "daily", &json!({"timezone": "Europe/Berlin"}));
     let path = format!("/api/schedules/{id}");
-    let key = daemon.send("POST", "/api/api-keys", &json!({"tenant": "other"})).json();
-    let bearer = format!("Bearer {}", key["key"].as_str().expect("a key"));
-    let ask = |method: &str, path: &str| {
-        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
-        http::request(&daemon.tcp(), method, path, &headers, (method != "GET").then_some(b"{}"))
-    };
+    let bearer = daemon.bearer(&json!({"tenant": "other"}));
+    let ask = |method: &str, path: &str| daemon.send_as(&bearer, method, path, (method != "GET").then_some(&json!({})));
     for (method, path) in [
         ("GET", path.clone()),
         ("PATCH", path.clone()),

@@ -213,8 +213,7 @@ impl Stage<'_> {
 
 /// One run of all sessions. Returns how many events were compared.
 fn run(daemon: &Daemon, size: Size, seed: u64, resumed: &AtomicU64) -> u64 {
-    let key = daemon.send("POST", "/api/api-keys", &json!({"label": "streams"})).json();
-    let bearer = format!("Bearer {}", key["key"].as_str().expect("a key"));
+    let bearer = daemon.bearer(&json!({"label": "streams"}));
     let proxies =
         |target: &Target, headers: &[(String, String)], seed| (Proxy::start(target.clone(), Cuts::Both, seed), headers.to_vec());
     let with_key = [("authorization".to_owned(), bearer)];

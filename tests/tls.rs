@@ -76,8 +76,7 @@ impl World {
             let address = daemon.log().split_once("https://")?.1.to_owned();
             address.contains('\n').then(|| address.chars().take_while(|c| c.is_ascii_digit() || matches!(c, '.' | ':')).collect())
         });
-        let key = daemon.send("POST", "/api/api-keys", &json!({})).json();
-        let bearer = format!("Bearer {}", key["key"].as_str().expect("a key"));
+        let bearer = daemon.bearer(&json!({}));
         Some(Self { authority, daemon, _model: model, address, bearer })
     }
 

@@ -400,9 +400,7 @@ fn a_queued_message_is_answered_in_the_trace_of_who_queued_it() {
 fn strangers_are_not_in_traces() {
     let collector = Collector::start();
     let Some((_model, daemon)) = start(&collector.config()) else { return };
-    let key = daemon.send("POST", "/api/api-keys", &json!({"label": "test"}));
-    assert_eq!(key.status, 201, "{}", key.text());
-    let bearer = format!("Bearer {}", key.json()["key"].as_str().expect("a key"));
+    let bearer = daemon.bearer(&json!({"label": "test"}));
     let ask = |number: u8, key: &str| {
         let headers = [("authorization", key), ("traceparent", &*parent(&trace(number), "01"))];
         http::request(&daemon.tcp(), "GET", "/api/sessions", &headers, None).status

@@ -94,14 +94,9 @@ fn a_tenant_sees_its_own_usage_and_what_is_asked_wrongly_is_named() {
     let Some((_model, daemon)) = start("") else { return };
     let session = daemon.session();
     daemon.say(&session, "usage: 10 1");
-    let made = daemon.send("POST", "/api/api-keys", &json!({"tenantId": "default"}));
-    assert_eq!(made.status, 201, "{}", made.text());
-    rusqlite::Connection::open(daemon.data().join("ash.db"))
-        .and_then(|database| database.execute("update api_keys set tenant = 'other'", []))
-        .expect("gives the key to another tenant");
-    let key = format!("Bearer {}", made.json()["key"].as_str().expect("a key"));
+    let key = daemon.bearer(&json!({"tenant": "other"}));
     let ask = |path: &str| {
-        let answer = http::request(&daemon.tcp(), "GET", path, &[("authorization", &key)], None);
+        let answer = daemon.send_as(&key, "GET", path, None);
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
         answer.json()
     };

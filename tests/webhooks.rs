@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use support::http::{self, Response};
+use support::http::Response;
 use support::tls::{Certificate, Server};
 use support::{Daemon, Model, life, wait_for};
 
@@ -403,12 +403,8 @@ fn a_webhook_is_of_its_tenant_bounded_in_number_and_its_secret_is_shown_once() {
     assert!(got[0].is_signed_with(&secret) && !got[0].is_signed_with(&new));
     assert!(got[1].is_signed_with(&new) && !got[1].is_signed_with(&secret));
 
-    let key = daemon.send("POST", "/api/api-keys", &json!({"tenant": "other"})).json();
-    let bearer = format!("Bearer {}", key["key"].as_str().expect("a key"));
-    let ask = |method: &str, path: &str| {
-        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
-        http::request(&daemon.tcp(), method, path, &headers, (method != "GET").then_some(b"{}"))
-    };
+    let bearer = daemon.bearer(&json!({"tenant": "other"}));
+    let ask = |method: &str, path: &str| daemon.send_as(&bearer, method, path, (method != "GET").then_some(&json!({})));
     for (method, path) in [
         ("GET", path.clone()),
         ("PATCH", path.clone()),

@@ -344,6 +344,19 @@ impl Daemon {
         http::request(&self.control(), method, path, &[("content-type", "application/json")], Some(body.to_string().as_bytes()))
     }
 
+    /// Makes an API key; returns the header by which a caller has it.
+    pub fn bearer(&self, body: &Value) -> String {
+        let answer = self.send("POST", "/api/api-keys", body);
+        assert_eq!(answer.status, 201, "{body}: {}", answer.text());
+        format!("Bearer {}", answer.json()["key"].as_str().expect("a key"))
+    }
+
+    /// Sends JSON over TCP, as whoever has this key.
+    pub fn send_as(&self, bearer: &str, method: &str, path: &str, body: Option<&Value>) -> Response {
+        let headers = [("authorization", bearer), ("content-type", "application/json")];
+        http::request(&self.tcp(), method, path, &headers, body.map(Value::to_string).as_deref().map(str::as_bytes))
+    }
+
     /// Deploys an agent of these files.
     pub fn deploy(&self, name: &str, files: &[(&str, &str)]) -> Value {
         let files: Vec<_> = files.iter().map(|(path, text)| json!({"path": path, "content": base64(text.as_bytes())})).collect();
